@@ -1,0 +1,247 @@
+"""The card that travels with the weights: what a model is, and what its files must be, byte for byte."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from openlepton.errors import CardInvalid, ModelCorrupt, ModelFormatRefused, ModelNotFound
+
+CONTRACT = 1
+"""The version of the graph contract: the names, shapes and meaning of a graph's inputs and outputs.
+
+1: `images (B,3,H,W)` float32 0..1 RGB goes in. A detector gives `boxes (B,N,4)` float32 xyxy in input pixels and
+`scores (B,N,C)` float32 0..1; a classifier gives `scores (B,C)` float32 0..1. Normalisation, anchors and grids are in the graph.
+"""
+
+CARD_NAME = "card.toml"
+CARD_MAX_BYTES = 4 * 1024 * 1024
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Task = Literal["detect", "classify"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileFacts(_Part):
+    """Size in bytes and sha256 of one file of the model."""
+
+    size: int = Field(ge=1)
+    sha256: Sha256
+
+
+class ImageInput(_Part):
+    """How an image becomes the tensor `images (B,3,H,W)`, float32 0..1 RGB.
+
+    `letterbox` keeps the aspect ratio, pads with `fill` and takes any height and width that `multiple` divides, up to
+    `size`; `crop` resizes the shorter side to `size / crop_fraction` and takes the central square; `stretch` resizes to `size`.
+    """
+
+    size: int = Field(ge=8, le=8192, description="longest side (letterbox) or both sides (crop, stretch), pixels")
+    resize: Literal["letterbox", "crop", "stretch"]
+    multiple: int = Field(default=32, ge=1, le=1024, description="what height and width must be divisible by")
+    fill: int = Field(default=114, ge=0, le=255, description="grey of the letterbox, 0 to 255")
+    crop_fraction: float = Field(default=1.0, gt=0, le=1, description="side of the crop relative to the resized image")
+    interpolation: Literal["linear", "cubic", "area"] = "linear"
+
+
+class DetectFacts(_Part):
+    """What only a detector has: its pyramid, and the thresholds that it is used with unless the caller says otherwise."""
+
+    strides: tuple[int, ...] = ()
+    anchors: tuple[tuple[tuple[float, float], ...], ...] = Field(default=(), description="pixels, per stride")
+    min_score: float = Field(default=0.25, ge=0, le=1)
+    max_iou: float = Field(default=0.45, ge=0, le=1)
+    max_detections: int = Field(default=300, ge=1)
+
+
+class Metric(_Part):
+    """One measured or published number, the data it was measured on, and the command that reproduces it."""
+
+    name: Text
+    value: float
+    data: Text
+    command: str = ""
+    note: str = ""
+
+
+class Parity(_Part):
+    """The largest difference between the exported graph and the network on the same input."""
+
+    boxes_px: float | None = None
+    scores: float
+    inputs: Text
+
+
+class ModelCard(_Part):
+    """Everything that must be known to run a model and to judge it; nothing in it is guessed when it is missing."""
+
+    contract: int
+    name: Name
+    version: Text
+    task: Task
+    architecture: Text
+    description: Text
+    licence: Text = Field(description="SPDX expression")
+    source: Text = Field(description="where the weights come from, and what they were trained on")
+    labels: tuple[str, ...] = Field(min_length=1)
+    labels_zh: tuple[str, ...] | None = None
+    input: ImageInput
+    detect: DetectFacts | None = None
+    files: Mapping[str, FileFacts] = Field(min_length=1)
+    parity: Parity | None = None
+    metrics: tuple[Metric, ...] = ()
+
+    @field_validator("contract")
+    @classmethod
+    def _known_contract(cls, value: int) -> int:
+        if value != CONTRACT:
+            raise ValueError(f"contract {value} is not known to this release, which reads contract {CONTRACT}")
+        return value
+
+    @field_validator("files")
+    @classmethod
+    def _plain_names(cls, files: Mapping[str, FileFacts]) -> Mapping[str, FileFacts]:
+        for name in files:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+                raise ValueError(f"{name!r} is not a plain file name")
+        return files
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelCard":
+        if (self.task == "detect") != (self.detect is not None):
+            raise ValueError("a card has a [detect] table exactly when its task is detect")
+        if self.labels_zh is not None and len(self.labels_zh) != len(self.labels):
+            raise ValueError(f"labels_zh has {len(self.labels_zh)} names, labels has {len(self.labels)}")
+        return self
+
+    def names(self, language: str = "en") -> tuple[str, ...]:
+        """Return the class names in `language` (`en` or `zh`), in English where the card has no others."""
+        return self.labels_zh if language == "zh" and self.labels_zh is not None else self.labels
+
+
+def parse_card(text: str, where: str = CARD_NAME) -> ModelCard:
+    """Return the card that `text` (TOML) states.
+
+    Raises:
+        CardInvalid: The text is not TOML, a field is missing, unknown or out of range, or the contract is not known.
+    """
+    try:
+        return ModelCard.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise CardInvalid(f"{where}: not TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "card"
+        raise CardInvalid(f"{where}: {field}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def format_card(card: ModelCard) -> str:
+    """Return `card` as TOML that `parse_card` reads back to an equal card."""
+    return _toml(card.model_dump(mode="json", exclude_none=True))
+
+
+def _toml(table: Mapping[str, Any], prefix: str = "") -> str:
+    plain = {key: value for key, value in table.items() if not _is_table(value)}
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
+    for key, value in table.items():
+        path = f"{prefix}{_key(key)}"
+        if isinstance(value, Mapping):
+            lines += ["", f"[{path}]", _toml(value, f"{path}.").strip("\n")]
+        elif _is_table(value):
+            for row in value:
+                lines += ["", f"[[{path}]]", _toml(row, f"{path}.").strip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\u{ord(found[0]):04x}", escaped) + '"'
+        case int() | float():
+            return repr(value)
+        case list() | tuple():
+            return "[" + ", ".join(_value(item) for item in value) + "]"
+    raise TypeError(f"a card cannot hold {type(value).__name__}")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder with a card and the files it names; bytes come out of it only after their size and hash were checked."""
+
+    path: Path
+    card: ModelCard
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of the file `name`, which are exactly those the card describes.
+
+        The file is opened once; what is hashed is what is returned, so it cannot be swapped in between.
+
+        Raises:
+            CardInvalid: The card does not name the file.
+            ModelCorrupt: The file is missing, or its size or sha256 differ.
+        """
+        facts = self.card.files.get(name)
+        if facts is None:
+            raise CardInvalid(f"{self.path / CARD_NAME}: files: {name} is not named")
+        path = self.path / PurePosixPath(name).name
+        try:
+            with path.open("rb") as file:
+                data = file.read(facts.size + 1)
+        except OSError as error:
+            raise ModelCorrupt(f"{path}: {error.strerror or error}") from None
+        if len(data) != facts.size:
+            found = "more" if len(data) > facts.size else f"{len(data):,}"
+            raise ModelCorrupt(f"{path}: the card says {facts.size:,} bytes, found {found}")
+        if hashlib.sha256(data).hexdigest() != facts.sha256:
+            raise ModelCorrupt(f"{path}: sha256 differs from the card: the file was changed after the card was written")
+        return data
+
+
+def open_folder(path: Path) -> ModelFolder:
+    """Return the model folder at `path` with its card read and validated.
+
+    Raises:
+        ModelNotFound: There is no such folder.
+        CardInvalid: The folder has no valid card.
+        ModelFormatRefused: The card is absurdly large.
+    """
+    if not path.is_dir():
+        raise ModelNotFound(f"{path}: no such model folder")
+    card = path / CARD_NAME
+    try:
+        with card.open("rb") as file:
+            data = file.read(CARD_MAX_BYTES + 1)
+    except OSError as error:
+        raise CardInvalid(f"{card}: {error.strerror or error}: a model folder needs a card") from None
+    if len(data) > CARD_MAX_BYTES:
+        raise ModelFormatRefused(f"{card}: a card has at most {CARD_MAX_BYTES:,} bytes")
+    try:
+        return ModelFolder(path, parse_card(data.decode(), str(card)))
+    except UnicodeDecodeError:
+        raise CardInvalid(f"{card}: not UTF-8 text") from None
+
+
+def file_facts(data: bytes) -> FileFacts:
+    """Return the size and sha256 of `data`, as a card states them."""
+    return FileFacts(size=len(data), sha256=hashlib.sha256(data).hexdigest())

@@ -1,0 +1,145 @@
+"""What can go wrong, each with a stable code that the command line, JSON and HTTP share.
+
+::
+
+    OpenLeptonError            error
+    +-- UsageError             usage                 the call itself makes no sense
+    +-- ShapeError             shape                 an array has the wrong shape (also a ValueError)
+    +-- MissingExtra           missing-extra         an optional dependency is not installed (also an ImportError)
+    +-- ImageError             image
+    |   +-- ImageNotFound      image-not-found       no such file
+    |   +-- ImageUnreadable    image-unreadable      not an image, truncated, empty, or of a kind that is not read
+    |   +-- ImageTooLarge      image-too-large       more bytes or pixels than the limits admit
+    +-- ModelError             model
+    |   +-- ModelNotFound      model-not-found       no such name or folder
+    |   +-- ModelFormatRefused model-format-refused  external data, custom domains, pickles, wrong magic bytes
+    |   +-- ModelCorrupt       model-corrupt         a file differs from the size or sha256 in its card
+    |   +-- CardInvalid        card-invalid          card.toml is missing, malformed or of an unknown contract
+    |   +-- ModelFailed        model-failed          the runtime could not load or run the model
+    +-- CheckpointError        checkpoint
+    |   +-- CheckpointRefused  checkpoint-refused    a foreign checkpoint names something that is not a network
+    |   +-- CheckpointMismatch checkpoint-mismatch   names or shapes differ from the network they claim to be
+    |   +-- ParityFailed       parity-failed         the exported graph and the network disagree
+    +-- OutputError            output                a result could not be written
+"""
+
+from typing import ClassVar
+
+
+class OpenLeptonError(Exception):
+    """The root of every error raised on purpose; `code` never changes between releases."""
+
+    code: ClassVar[str] = "error"
+
+
+class UsageError(OpenLeptonError):
+    """The call itself makes no sense; the message says what would."""
+
+    code = "usage"
+
+
+class ShapeError(OpenLeptonError, ValueError):
+    """An array has the wrong shape or type; the message says what was wanted and what came."""
+
+    code = "shape"
+
+
+class MissingExtra(OpenLeptonError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+    code = "missing-extra"
+
+
+class ImageError(OpenLeptonError):
+    """Something is wrong with an image."""
+
+    code = "image"
+
+
+class ImageNotFound(ImageError):
+    """There is no such file."""
+
+    code = "image-not-found"
+
+
+class ImageUnreadable(ImageError):
+    """The data is not an image, is truncated or empty, or of a kind that is not read."""
+
+    code = "image-unreadable"
+
+
+class ImageTooLarge(ImageError):
+    """The image has more bytes or pixels than the limits admit."""
+
+    code = "image-too-large"
+
+
+class ModelError(OpenLeptonError):
+    """Something is wrong with a model."""
+
+    code = "model"
+
+
+class ModelNotFound(ModelError):
+    """There is no model of that name and no such folder."""
+
+    code = "model-not-found"
+
+
+class ModelFormatRefused(ModelError):
+    """The file could do more than hold a network, or is not what its name says; it was not parsed further."""
+
+    code = "model-format-refused"
+
+
+class ModelCorrupt(ModelError):
+    """A file differs from the size or sha256 that its card states."""
+
+    code = "model-corrupt"
+
+
+class CardInvalid(ModelError):
+    """`card.toml` is missing, malformed, or of a contract version that this release does not know."""
+
+    code = "card-invalid"
+
+
+class ModelFailed(ModelError):
+    """The runtime could not load or run the model."""
+
+    code = "model-failed"
+
+
+class CheckpointError(OpenLeptonError):
+    """Something is wrong with a foreign checkpoint."""
+
+    code = "checkpoint"
+
+
+class CheckpointRefused(CheckpointError):
+    """The checkpoint is not of a known layout, or names something that no network needs; nothing of it was run."""
+
+    code = "checkpoint-refused"
+
+
+class CheckpointMismatch(CheckpointError):
+    """Tensor names or shapes differ from the network that the checkpoint claims to be."""
+
+    code = "checkpoint-mismatch"
+
+
+class ParityFailed(CheckpointError):
+    """The exported graph and the network disagree by more than the stated tolerance; nothing was written."""
+
+    code = "parity-failed"
+
+
+class OutputError(OpenLeptonError):
+    """A result could not be written; what was there before is untouched."""
+
+    code = "output"
+
+
+def missing_extra(module: str | None, extra: str) -> MissingExtra:
+    """Return the error that says which extra brings `module`."""
+    return MissingExtra(f"{module} is not installed: pip install 'openlepton[{extra}]'")
