@@ -20,6 +20,10 @@
     |   +-- CheckpointRefused  checkpoint-refused    a foreign checkpoint names something that is not a network
     |   +-- CheckpointMismatch checkpoint-mismatch   names or shapes differ from the network they claim to be
     |   +-- ParityFailed       parity-failed         the exported graph and the network disagree
+    +-- DataError              data
+    |   +-- DataNotFound       data-not-found        no such folder, file or split
+    |   +-- DataInvalid        data-invalid          not a layout that is read, or a file that breaks its format
+    |   +-- DataEmpty          data-empty            nothing usable: no image, or no label for any of them
     +-- OutputError            output                a result could not be written
 """
 
@@ -132,6 +136,30 @@ class ParityFailed(CheckpointError):
     """The exported graph and the network disagree by more than the stated tolerance; nothing was written."""
 
     code = "parity-failed"
+
+
+class DataError(OpenLeptonError):
+    """Something is wrong with a data set."""
+
+    code = "data"
+
+
+class DataNotFound(DataError):
+    """There is no such folder or file, or the data set has no split of that name."""
+
+    code = "data-not-found"
+
+
+class DataInvalid(DataError):
+    """The folder is not of a layout that is read, or one of its files breaks its format as a whole."""
+
+    code = "data-invalid"
+
+
+class DataEmpty(DataError):
+    """Nothing in the data set can be used: no image was found, or no label for any of them."""
+
+    code = "data-empty"
 
 
 class OutputError(OpenLeptonError):
