@@ -1,0 +1,1 @@
+"""Arithmetic on boxes and geometry: pure NumPy, no state."""

@@ -1,0 +1,197 @@
+"""The inference engine, on one page: a task around a runtime, item in, result out.
+
+::
+
+    task.prepare -> stack -> runtime -> task.finish
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from openlepton.arrays import Array, Tensors
+from openlepton.card import DetectFacts, ImageInput, ModelCard, ModelFolder
+from openlepton.errors import OpenLeptonError, UsageError
+from openlepton.hub.index import find
+from openlepton.images import LIMITS, Limits
+from openlepton.results import Classification, Detections, class_ids_of
+from openlepton.runtimes.onnx import OnnxRuntime
+from openlepton.vision.classify import Classify
+from openlepton.vision.detect import Detect
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+
+MAX_BATCH = 16
+"""The most images that go through the graph together; more cost memory and gain nothing."""
+
+
+class Runtime(Protocol):
+    """Runs a graph; may be called from many threads at once."""
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Tensors:
+        """Return the graph's outputs by name."""
+
+
+class Task(Protocol[Result_co]):
+    """Knows what goes into a graph and what comes out of it; pure functions, no state."""
+
+    def prepare(self, source: Any, /) -> tuple[Tensors, Any]:
+        """Return the graph's inputs for one item, without the batch axis, and what `finish` needs to know of it."""
+
+    def finish(self, outputs: Tensors, frame: Any, /) -> Result_co:
+        """Return the result from the graph's outputs for one item, without the batch axis."""
+
+
+RuntimeFactory = Callable[[ModelFolder], Runtime]
+"""Makes a runtime from a model folder: `OnnxRuntime`, or `functools.partial(OnnxRuntime, threads=1)`."""
+
+
+@dataclass(frozen=True)
+class Predictor(Generic[Result]):
+    """A loaded model: call it with one item, with `batch`, or with `stream`; immutable, safe from any number of threads."""
+
+    card: ModelCard
+    task: Task[Result]
+    runtime: Runtime
+
+    def __call__(self, item: Any) -> Result:
+        """Return the result for one item: for vision, a path, bytes, a file object, a PIL image or an `(H,W,3)` RGB array."""
+        inputs, frame = self.task.prepare(item)
+        outputs = self.runtime({name: value[None] for name, value in inputs.items()})
+        return self.task.finish({name: value[0] for name, value in outputs.items()}, frame)
+
+    def batch(self, items: Sequence[Any]) -> list[Result]:
+        """Return one result for each item, in order, each equal to what the item gives alone.
+
+        Items whose tensors have the same shape go through the graph together; none is padded for the sake of another.
+        """
+        results: dict[int, Result] = {}
+        groups: dict[tuple[Any, ...], list[tuple[int, Tensors, Any]]] = {}
+        for index, item in enumerate(items):
+            inputs, frame = self.task.prepare(item)
+            shape = tuple(value.shape for value in inputs.values())
+            group = groups.setdefault(shape, [])
+            group.append((index, inputs, frame))
+            if len(group) == MAX_BATCH:
+                self._finish(groups.pop(shape), results)
+        for group in groups.values():
+            self._finish(group, results)
+        return [results[index] for index in range(len(items))]
+
+    def stream(self, items: Iterable[Any], *, workers: int | None = None) -> Iterator[Result | OpenLeptonError]:
+        """Yield a result for each item, in order, or the error that it ended in, so that one bad file does not stop the rest.
+
+        Reading, the graph and the rest overlap in `workers` threads (default: one for each processor), a few items ahead of
+        the consumer. It is fastest with a runtime of one thread: `load(name, runtime=partial(OnnxRuntime, threads=1))`.
+        """
+        count = workers or available_processors()
+        waiting: deque[Future[Result | OpenLeptonError]] = deque()
+        with ThreadPoolExecutor(count, thread_name_prefix="openlepton") as pool:
+            try:
+                for item in items:
+                    waiting.append(pool.submit(self._attempt, item))
+                    if len(waiting) > 2 * count:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _attempt(self, item: Any) -> Result | OpenLeptonError:
+        try:
+            return self(item)
+        except OpenLeptonError as error:
+            return error
+
+    def _finish(self, group: list[tuple[int, Tensors, Any]], results: dict[int, Result]) -> None:
+        stacked = {name: np.stack([inputs[name] for _, inputs, _ in group]) for name in group[0][1]}
+        outputs = self.runtime(stacked)
+        for row, (index, _, frame) in enumerate(group):
+            results[index] = self.task.finish({name: value[row] for name, value in outputs.items()}, frame)
+
+
+def load(
+    model: str | os.PathLike[str],
+    *,
+    runtime: RuntimeFactory | None = None,
+    size: int | None = None,
+    language: str = "en",
+    min_score: float | None = None,
+    max_iou: float | None = None,
+    max_detections: int | None = None,
+    classes: Sequence[str | int] | None = None,
+    agnostic: bool = False,
+    top: int | None = None,
+    limits: Limits = LIMITS,
+) -> Predictor[Any]:
+    """Return a predictor for a model that ships with the package, by name, or for a model folder.
+
+    Args:
+        model: A name that `openlepton models` lists, or the path of a folder with a `card.toml`.
+        runtime: What runs the graph; ONNX Runtime on all processors by default.
+        size: Longest side that a detector sees, pixels; what the card says by default.
+        language: Of the class names, `en` or `zh`.
+        min_score: Detections score more than this, 0..1.
+        max_iou: Detections of one class overlap by no more than this, 0..1.
+        max_detections: The most detections in one image.
+        classes: Names or ids of the classes to report; all by default.
+        agnostic: Whether detections of different classes suppress each other too.
+        top: How many classes a classification lists when it is printed.
+        limits: The most bytes and pixels that an image may have.
+
+    Raises:
+        ModelNotFound: There is no such model or folder.
+        ModelCorrupt: A file differs from its card.
+        ModelFormatRefused: The graph could do more than compute, or is not what its card says.
+        UsageError: An option is out of range, or makes no sense for the model's task.
+    """
+    folder = find(model)
+    card = folder.card
+    names = card.names(language)
+    given = {"min_score": min_score, "max_iou": max_iou, "max_detections": max_detections}
+    options = {name: value for name, value in given.items() if value is not None}
+    task: Task[Detections] | Task[Classification]
+    if card.task == "detect":
+        _refuse(card, top=top)
+        facts = (card.detect or DetectFacts()).model_copy(update=options)
+        wanted = None if classes is None else class_ids_of(classes, names, card.labels)
+        task = Detect(
+            _resized(card.input, size),
+            names,
+            min_score=facts.min_score,
+            max_iou=facts.max_iou,
+            max_detections=facts.max_detections,
+            class_ids=wanted,
+            agnostic=agnostic,
+            limits=limits,
+        )
+    else:
+        _refuse(card, size=size, classes=classes, agnostic=agnostic or None, **options)
+        task = Classify(card.input, names, top=5 if top is None else top, limits=limits)
+    return Predictor(card, task, (runtime or OnnxRuntime)(folder))
+
+
+def available_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _resized(facts: ImageInput, size: int | None) -> ImageInput:
+    return facts if size is None else facts.model_copy(update={"size": size})
+
+
+def _refuse(card: ModelCard, **options: Any) -> None:
+    """Raise for the options that the task of `card` does not have."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name}: makes no sense for {card.name}, whose task is {card.task}")
+
+

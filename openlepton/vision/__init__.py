@@ -1,0 +1,1 @@
+"""Vision tasks: each prepares an image for its graph, and finishes what comes out of it."""
