@@ -25,6 +25,8 @@ from openlepton.vision.classify import Classify
 from openlepton.vision.detect import Detect
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
+Out = TypeVar("Out")
 Result_co = TypeVar("Result_co", covariant=True)
 
 MAX_BATCH = 16
@@ -90,18 +92,7 @@ class Predictor(Generic[Result]):
         Reading, the graph and the rest overlap in `workers` threads (default: one for each processor), a few items ahead of
         the consumer. It is fastest with a runtime of one thread: `load(name, runtime=partial(OnnxRuntime, threads=1))`.
         """
-        count = workers or available_processors()
-        waiting: deque[Future[Result | OpenLeptonError]] = deque()
-        with ThreadPoolExecutor(count, thread_name_prefix="openlepton") as pool:
-            try:
-                for item in items:
-                    waiting.append(pool.submit(self._attempt, item))
-                    if len(waiting) > 2 * count:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        return ordered_map(self._attempt, items, workers=workers)
 
     def _attempt(self, item: Any) -> Result | OpenLeptonError:
         try:
@@ -177,6 +168,22 @@ def load(
     return Predictor(card, task, (runtime or OnnxRuntime)(folder))
 
 
+def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Out]:
+    """Yield `function(item)` for each item, in order, computed in `workers` threads a few items ahead of the consumer."""
+    count = workers or available_processors()
+    waiting: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(count, thread_name_prefix="openlepton") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 def available_processors() -> int:
     """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -193,5 +200,3 @@ def _refuse(card: ModelCard, **options: Any) -> None:
     for name, value in options.items():
         if value is not None:
             raise UsageError(f"{name}: makes no sense for {card.name}, whose task is {card.task}")
-
-

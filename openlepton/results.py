@@ -1,4 +1,4 @@
-"""What comes out of a model: frozen values, parallel arrays that are filtered like arrays, and everything else a function of them."""
+"""What comes out of a model: frozen values, parallel arrays that are filtered like arrays."""
 
 from __future__ import annotations
 
@@ -69,10 +69,12 @@ class Detections:
             raise ShapeError(f"boxes: expected ({count}, 4), got {self.boxes.shape}")
         if self.class_ids.shape != (count,) or self.scores.shape != (count,):
             raise ShapeError(f"class_ids: expected ({count},), got {self.class_ids.shape}")
-        if count and not (0 <= self.class_ids.min() and self.class_ids.max() < len(self.names)):
+        if count and not (self.class_ids.min() >= 0 and self.class_ids.max() < len(self.names)):
             raise ShapeError(f"class_ids: expected 0..{len(self.names) - 1}, got up to {self.class_ids.max()}")
         if self.masks is not None and self.masks.shape != (count, *self.image_hw):
-            raise ShapeError(f"masks: expected ({count}, {self.image_hw[0]}, {self.image_hw[1]}), got {self.masks.shape}")
+            raise ShapeError(
+                f"masks: expected ({count}, {self.image_hw[0]}, {self.image_hw[1]}), got {self.masks.shape}"
+            )
         if self.track_ids is not None and self.track_ids.shape != (count,):
             raise ShapeError(f"track_ids: expected ({count},), got {self.track_ids.shape}")
 
@@ -96,7 +98,9 @@ class Detections:
             if chosen.size == 0 and chosen.dtype != np.bool_:
                 chosen = chosen.astype(np.int64)
             if chosen.dtype.kind not in "biu" or chosen.ndim != 1:
-                raise UsageError(f"index detections by int, slice, mask or integers, not by {chosen.dtype} of shape {chosen.shape}")
+                raise UsageError(
+                    f"index detections by int, slice, mask or integers, not by {chosen.dtype} of shape {chosen.shape}"
+                )
         return replace(
             self,
             boxes=self.boxes[chosen],

@@ -88,4 +88,3 @@ class Detect:
             wanted = np.isin(class_ids, self.class_ids)
             rows, class_ids = rows[wanted], class_ids[wanted]
         return rows, class_ids
-
