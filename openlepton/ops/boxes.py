@@ -93,8 +93,8 @@ def _survivors(count: int, winners: Ints, losers: Ints) -> Bools:
     by_winner = np.argsort(winners, kind="stable")
     losers = losers[by_winner]
     rows, starts = np.unique(winners[by_winner], return_index=True)
-    ends = [*starts[1:].tolist(), len(losers)]
-    for row, start, end in zip(rows.tolist(), starts.tolist(), ends, strict=True):
+    bounds = [*starts.tolist(), len(losers)]
+    for row, start, end in zip(rows.tolist(), bounds[:-1], bounds[1:], strict=True):
         if alive[row]:
             alive[losers[start:end]] = False
     return alive
@@ -118,7 +118,8 @@ def _overlapping(boxes: Boxes, labels: Ints, max_iou: float) -> tuple[Ints, Ints
     wide = np.maximum(np.minimum(x2[first], x2[second]) - np.maximum(x1[first], x1[second]), 0)
     areas = width * height
     shared = wide * tall
-    over = shared > np.float32(max_iou) * (areas[first] + areas[second] - shared)
+    union = areas[first] + areas[second] - shared
+    over = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0) > np.float64(max_iou)
     a, b = sweep[first[over]], sweep[second[over]]
     return np.minimum(a, b), np.maximum(a, b)
 
