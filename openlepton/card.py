@@ -147,19 +147,20 @@ def parse_card(text: str, where: str = CARD_NAME) -> ModelCard:
 
 def format_card(card: ModelCard) -> str:
     """Return `card` as TOML that `parse_card` reads back to an equal card."""
-    return _toml(card.model_dump(mode="json", exclude_none=True))
+    return format_toml(card.model_dump(mode="json", exclude_none=True))
 
 
-def _toml(table: Mapping[str, Any], prefix: str = "") -> str:
+def format_toml(table: Mapping[str, Any], prefix: str = "") -> str:
+    """Return `table` as TOML: plain values first, then its tables; `prefix` is the path of the table, with a final dot."""
     plain = {key: value for key, value in table.items() if not _is_table(value)}
     lines = [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
     for key, value in table.items():
         path = f"{prefix}{_key(key)}"
         if isinstance(value, Mapping):
-            lines += ["", f"[{path}]", _toml(value, f"{path}.").strip("\n")]
+            lines += ["", f"[{path}]", format_toml(value, f"{path}.").strip("\n")]
         elif _is_table(value):
             for row in value:
-                lines += ["", f"[[{path}]]", _toml(row, f"{path}.").strip("\n")]
+                lines += ["", f"[[{path}]]", format_toml(row, f"{path}.").strip("\n")]
     return "\n".join(lines) + "\n"
 
 

@@ -1,8 +1,15 @@
 """What every test gets: no network, whatever it does."""
 
+import os
 import socket
 
 import pytest
+from hypothesis import settings
+
+# Continuous integration asks the same questions each time; a developer's machine asks new ones.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("dev", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 @pytest.fixture(autouse=True)
