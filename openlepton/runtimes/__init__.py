@@ -1,0 +1,1 @@
+"""Runtimes: the files of a model in, one callable out. Importing this package loads no inference engine."""
