@@ -1,0 +1,1 @@
+"""Names to folders, verified downloads, and the conversion of foreign weights."""
