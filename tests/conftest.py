@@ -2,9 +2,12 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+import openlepton
 
 # Continuous integration asks the same questions each time; a developer's machine asks new ones.
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -23,3 +26,20 @@ def _no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """The bundled photographs."""
+    return sorted((Path(openlepton.__file__).parent / "assets" / "photos").glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def yolov5n_folder(tmp_path_factory):
+    """A model folder made of the fixture's checkpoint, as a user would make it."""
+    pytest.importorskip("torch")
+    from openlepton.hub.convert import convert
+
+    out = tmp_path_factory.mktemp("models") / "yolov5n"
+    convert(Path(__file__).parent / "fixtures" / "yolov5" / "yolov5n.pt", out, licence="Apache-2.0")
+    return out

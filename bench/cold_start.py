@@ -1,0 +1,49 @@
+"""Cold start: `openlepton detect photo.jpg` as a whole process against the command lines of the peers, and the import alone."""
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from measure import OURS, WEIGHTS, converted, driver, photograph_720p, ratio_table, whole_process
+
+
+def main(peer_python: str, rounds: int = 5) -> None:
+    """Print seconds and peak memory of each, in turn, and the ratios."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photo, model = photograph_720p(folder), converted(folder)
+        ours = [*OURS, "-m", "openlepton", "detect", str(photo), "--model", str(model), "--out"]
+        measured: dict[str, list[float]] = {"ours": [], "import": [], "empty": []}
+        memory = []
+        peers = _peers(peer_python, photo, folder) if peer_python else {}
+        for number in range(rounds + 1):  # the first round warms the disk cache and is left out
+            runs = {"ours": whole_process([*ours, str(folder / f"out{number}")], folder)}
+            runs["import"] = whole_process([*OURS, "-c", "import openlepton; openlepton.load"], folder)
+            runs["empty"] = whole_process([*OURS, "-c", "pass"], folder)
+            runs |= {peer: whole_process(command, folder) for peer, (command, _) in peers.items()}
+            if number:
+                memory.append(runs["ours"].peak_mb)
+                for key, run in runs.items():
+                    measured.setdefault(key, []).append(run.seconds)
+    for peer, (_, target) in peers.items():
+        print(ratio_table("cold start to boxes and picture", measured["ours"], measured[peer], "s", target, peer))
+    if not peers:
+        print(f"cold start to boxes and picture: median {statistics.median(measured['ours']):.2f} s")
+    print(f"peak memory: {statistics.median(memory):.0f} MB; target 250 MB")
+    seconds = statistics.median(measured["import"]) - statistics.median(measured["empty"])
+    print(f"import of all that a model needs: {seconds:.3f} s over an empty process; target 0.15 s")
+
+
+def _peers(python: str, photo: Path, folder: Path) -> dict[str, tuple[list[str], float]]:
+    weights = folder / "peer.pt"
+    driver([python], "ultralytics_weights.py", "yolo11n.yaml", str(weights))
+    ultralytics = [python, "-c", "from ultralytics.cfg import entrypoint; entrypoint()", "predict"]
+    ultralytics += [f"model={weights}", f"source={photo}", f"project={folder}", "name=u", "exist_ok=True"]
+    yolov5 = [python, "-m", "yolov5.detect", "--weights", str(WEIGHTS), "--source", str(photo)]
+    yolov5 += ["--conf-thres", "0.6", "--project", str(folder), "--name", "y", "--exist-ok"]
+    return {"ultralytics": (ultralytics, 5.0), "yolov5": (yolov5, 8.0)}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2] or [""])

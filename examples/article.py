@@ -1,0 +1,11 @@
+import cv2
+
+from openlepton.yolov5 import detect
+
+model = detect("my-yolov5n")
+image = cv2.imread("photo.jpg")
+
+results = model.detect(image)
+
+cv2.imwrite("annotated.jpg", results["img"])
+print(results["detections"])

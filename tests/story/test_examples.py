@@ -1,0 +1,67 @@
+"""Every code block of the README and the guides is a file of `examples/`, and every file of `examples/` runs."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openlepton import read_image
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGES = [*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, photos, yolov5n_folder):
+    """A folder as the examples expect one: a photograph, a folder of them, a model folder and a checkpoint."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copy(photos[0], folder / "photo.jpg")
+    shutil.copytree(yolov5n_folder, folder / "my-yolov5n")
+    shutil.copy(ROOT / "tests" / "fixtures" / "yolov5" / "yolov5n.pt", folder / "yolov5n.pt")
+    (folder / "photos").mkdir()
+    for photo in photos:
+        shutil.copy(photo, folder / "photos" / photo.name)
+    return folder
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_runs_as_it_stands(example, home):
+    if example.name == "convert.py":
+        shutil.rmtree(home / "my-yolov5n", ignore_errors=True)
+    done = subprocess.run([sys.executable, str(example)], cwd=home, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    if "annotated.jpg" in example.read_text(encoding="utf-8"):
+        assert read_image(home / "annotated.jpg").shape == read_image(home / "photo.jpg").shape
+        (home / "annotated.jpg").unlink()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_a_code_block_is_a_tested_file(page):
+    files = {path.read_text(encoding="utf-8").strip() for path in EXAMPLES}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        assert block.strip() in files, f"{page.name} has a block that is no file of examples/:\n{block}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_a_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name.endswith(".zh-CN.md")], ids=lambda path: path.name
+)
+def test_both_languages_say_the_same(page):
+    """The same headings, blocks, tables and links, in the same order."""
+    english = (page.parent / page.name.replace(".zh-CN", "")).read_text(encoding="utf-8")
+    chinese = page.read_text(encoding="utf-8")
+    for pattern in (r"^#+ ", r"^\|", r"^```\w*", r"^- ", r"^\d+\. "):
+        count = [len(re.findall(pattern, text, re.MULTILINE)) for text in (english, chinese)]
+        assert count[0] == count[1], f"{page.name}: {pattern!r} stands {count[1]} times, in English {count[0]}"
+    assert re.findall(r"```.*?```", english, re.DOTALL) == re.findall(r"```.*?```", chinese, re.DOTALL)
