@@ -8,8 +8,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import measure
 import numpy as np
+from measure import OURS, driver, ratio_table
 
 IMAGES, OBJECTS, FOUND, CLASSES = 5000, 7, 100, 80
 TARGET = 20
@@ -37,30 +37,27 @@ def write_set(path: Path, seed: int = 0) -> None:
     )
 
 
-def main() -> None:
+def main(peer_python: str, rounds: int = 3) -> None:
     """Print both times, their ratio, and the largest difference of the twelve numbers; end with 1 where they differ."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer-python", default="bench/.peer/bin/python", help="the Python that has pycocotools")
-    parser.add_argument("--pairs", type=int, default=3, help="how many times each is run, in turn")
-    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "set.npz"
         write_set(data)
-        runs = [
-            (
-                measure.driver(measure.OURS, "openlepton_evaluation.py", str(data)),
-                measure.driver([args.peer_python], "pycocotools_evaluation.py", str(data)),
-            )
-            for _ in range(args.pairs)
-        ]
-    ours, peer = ([run["seconds"] for run in side] for side in zip(*runs, strict=True))
+        ours, peer = [], []
+        for _ in range(rounds):
+            ours.append(driver(OURS, "openlepton_evaluation.py", str(data)))
+            peer.append(driver([peer_python], "pycocotools_evaluation.py", str(data)))
     title = f"evaluation: {IMAGES:,} images x {FOUND} detections x {CLASSES} classes"
-    print(measure.ratio_table(title, ours, peer, "s", TARGET, "pycocotools"))
-    apart = max(float(np.abs(np.subtract(a["stats"], b["stats"])).max()) for a, b in runs)
-    print(f"  numbers     the twelve differ by at most {apart:.1g}; AP {runs[0][0]['stats'][0]:.6f}")
+    seconds = [[run["seconds"] for run in side] for side in (ours, peer)]
+    print(ratio_table(title, *seconds, "s", TARGET, "pycocotools"))
+    apart = max(float(np.abs(np.subtract(a["stats"], b["stats"])).max()) for a, b in zip(ours, peer, strict=True))
+    print(f"  numbers     the twelve differ by at most {apart:.1g}; AP {ours[0]['stats'][0]:.6f}")
     if not apart < 1e-6:
         raise SystemExit("the numbers differ by more than 1e-6")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer-python", default="bench/.peer/bin/python", help="the Python that has pycocotools")
+    parser.add_argument("--rounds", type=int, default=3, help="how many times each is run, in turn")
+    options = parser.parse_args()
+    main(options.peer_python, options.rounds)

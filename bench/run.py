@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 ALONE = ("nms", "stages")
-WITH_PEER = ("pipeline", "cold_start")
+WITH_PEER = ("pipeline", "cold_start", "evaluation")
 
 
 def main() -> None:

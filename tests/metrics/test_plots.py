@@ -1,6 +1,8 @@
 """Pictures show what the arrays hold: pixels are read back."""
 
+import subprocess
 import sys
+import warnings
 
 import cv2
 import numpy as np
@@ -89,8 +91,18 @@ def test_eighty_classes_are_drawn_without_eighty_names():
     assert decoded(plot_precision_recall(table, [f"class {index}" for index in range(80)])).shape[0] < 700
 
 
+def test_chinese_class_names_have_glyphs():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of each glyph that no font has
+        plot_confusion(np.eye(3, dtype=np.int64), ["行人", "交通信号灯"])
+        plot_precision_recall(np.full((1, 101), 0.5), ["自行车 bicycle"], title="精确率与召回率")
+
+
 def test_drawing_leaves_pyplot_alone():
-    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    code = "import sys; from openlepton.metrics.plots import plot_columns as draw; draw({'epoch': [1, 2], 'loss': [2, 1]}); "
+    code += "print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_columns_without_an_axis_are_refused():
