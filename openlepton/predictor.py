@@ -20,6 +20,7 @@ from openlepton.errors import OpenLeptonError, UsageError
 from openlepton.hub.index import find
 from openlepton.images import LIMITS, Limits
 from openlepton.results import Classification, Detections, class_ids_of
+from openlepton.runtimes.cores import usable_cores
 from openlepton.runtimes.onnx import OnnxRuntime
 from openlepton.vision.classify import Classify
 from openlepton.vision.detect import Detect
@@ -170,7 +171,7 @@ def load(
 
 def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Out]:
     """Yield `function(item)` for each item, in order, computed in `workers` threads a few items ahead of the consumer."""
-    count = workers or available_processors()
+    count = workers or usable_cores()
     waiting: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(count, thread_name_prefix="openlepton") as pool:
         try:
@@ -182,13 +183,6 @@ def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, worke
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def available_processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _resized(facts: ImageInput, size: int | None) -> ImageInput:

@@ -24,7 +24,7 @@ def xyxy_to_cxcywh(boxes: Boxes) -> Floats:
 
 def area(boxes: Boxes) -> Floats:
     """Return the area of every box, `(N, 4)` to `(N,)` square pixels; 0 for a box that is inside out."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    sides: Floats = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     return sides[:, 0] * sides[:, 1]
 
 
@@ -40,7 +40,8 @@ def iou(a: Boxes, b: Boxes) -> Floats:
     _check(b)
     shared = _intersection(np.ascontiguousarray(a.T), np.ascontiguousarray(b.T))  # (N, M)
     union = area(a)[:, None] + area(b)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    over: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return over
 
 
 def nms(
@@ -145,7 +146,7 @@ def _pairs(ends: Ints) -> tuple[Ints, Ints]:
 
 def _intersection(a: Floats, b: Floats) -> Floats:
     """Return the shared area of every pair, `(4, N)` and `(4, M)` to `(N, M)`."""
-    shared = np.minimum(a[2][:, None], b[2][None, :])
+    shared: Floats = np.minimum(a[2][:, None], b[2][None, :])
     shared -= np.maximum(a[0][:, None], b[0][None, :])
     np.maximum(shared, 0, out=shared)
     height = np.minimum(a[3][:, None], b[3][None, :])

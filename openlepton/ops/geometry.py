@@ -1,7 +1,7 @@
 """From an image to the tensor that a network sees, and back from its pixels to those of the original image."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -69,7 +69,7 @@ def letterbox(
     if (outer_h, outer_w) != (inner_h, inner_w):
         right, bottom = outer_w - inner_w - left, outer_h - inner_h - top
         border = (fill, fill, fill)
-        image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=border)  # type: ignore[assignment]
+        image = cast(Image, cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=border))
     scale_xy = (inner_w / original_w, inner_h / original_h)
     return image, Frame((original_h, original_w), scale_xy, (left, top))
 
@@ -87,12 +87,13 @@ def resize(image: Image, size_hw: tuple[int, int], interpolation: Interpolation 
     """Return the image at `size_hw` pixels, itself when it has that size already."""
     if image.shape[:2] == size_hw:
         return image
-    return cv2.resize(image, size_hw[::-1], interpolation=_INTERPOLATIONS[interpolation])  # type: ignore[return-value]
+    return cast(Image, cv2.resize(image, size_hw[::-1], interpolation=_INTERPOLATIONS[interpolation]))
 
 
 def to_tensor(image: Image) -> Floats:
     """Return `(3, H, W)` float32 in 0..1 from an `(H, W, 3)` image."""
-    return cv2.dnn.blobFromImage(image, 1 / 255)[0]  # type: ignore[return-value]
+    blob = cv2.dnn.blobFromImage(image, 1 / 255)  # (1, 3, H, W)
+    return cast(Floats, blob[0])
 
 
 def _up(value: int, multiple: int) -> int:
