@@ -1,0 +1,95 @@
+"""`openlepton models`, `convert` and `inspect`: what is at hand, and what comes from elsewhere."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from openlepton.cli.tell import table
+
+Precision = Literal["float32", "float16"]
+
+
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check size and sha256 of every file.")] = False,
+) -> None:
+    """List the models that are at hand, with licence and numbers."""
+    from openlepton.hub.index import models as listed
+
+    folders = listed()
+    if verify:
+        for folder in folders:
+            for name in folder.card.files:
+                folder.read(name)
+            print(f"{folder.card.name}: {len(folder.card.files)} file(s) as the card says")
+        return
+    rows = []
+    for folder in folders:
+        card = folder.card
+        megabytes = sum(facts.size for facts in card.files.values()) / 1e6
+        if as_json:
+            print(json.dumps(card.model_dump(mode="json", exclude={"labels", "labels_zh"}), ensure_ascii=False))
+        numbers = "; ".join(f"{metric.name} {metric.value:g} ({metric.data})" for metric in card.metrics)
+        rows.append([card.name, card.task, f"{len(card.labels)}", f"{megabytes:.1f} MB", card.licence, numbers])
+    if not as_json:
+        table(["model", "task", "classes", "size", "licence", "numbers"], rows)
+
+
+def convert(
+    weights: Annotated[Path, typer.Argument(help="A YOLOv5 checkpoint (.pt), v5.0 to v7.0.")],
+    out: Annotated[Path, typer.Argument(help="The model folder to make.")],
+    licence: Annotated[str, typer.Option(help="SPDX licence of the weights, as their author states it.")],
+    name: Annotated[str | None, typer.Option(help="Name of the model (default: from the file's name).")] = None,
+    precision: Annotated[Precision, typer.Option(help="How weights are stored in the graph.")] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model folder that exists.")] = False,
+) -> None:
+    """Turn a foreign checkpoint into a model folder, running nothing that is in it."""
+    from openlepton.hub.convert import convert as make
+
+    card = make(weights, out, licence=licence, name=name, weights_type=precision, overwrite=overwrite)
+    difference = card.parity
+    print(f"{out}: {card.architecture}, {len(card.labels)} classes, licence {card.licence}")
+    if difference is not None:
+        boxes = "" if difference.boxes_px is None else f"{difference.boxes_px:.2g} px, "
+        print(f"graph and network differ by at most {boxes}{difference.scores:.2g} in scores ({difference.inputs})")
+    print(f"use it: openlepton {card.task} PHOTO --model {out}")
+
+
+def inspect(
+    weights: Annotated[Path, typer.Argument(help="A checkpoint (.pt).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List what is inside a checkpoint, the code it names included, without running any of it."""
+    from openlepton.hub.checkpoint import inspect_checkpoint
+
+    found = inspect_checkpoint(weights)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found), ensure_ascii=False, default=dict))
+    else:
+        print(f"{weights}: {found.size:,} bytes")
+        table(["what", "value"], _flat(found.details))
+        print()
+        rows = [[use.name, str(use.count), "a network's" if use.known else "UNKNOWN"] for use in found.globals]
+        table(["code it names (none of it was run)", "times", "it is"], rows)
+        print()
+        tensors = [[use.name, "x".join(map(str, use.shape)), use.dtype, f"{use.size:,}"] for use in found.tensors]
+        table(["tensor", "shape", "type", "bytes"], tensors)
+    if found.problem is not None:
+        print(f"openlepton: {weights}: `openlepton convert` would refuse it: {found.problem}", file=sys.stderr)
+
+
+def _flat(details: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
+    """Return rows of dotted names and short values; `--json` has them whole."""
+    rows = []
+    for key, value in details.items():
+        if isinstance(value, Mapping) and len(value) <= 12:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            text = str(value)
+            rows.append([f"{prefix}{key}", text if len(text) <= 80 else f"{text[:77]}..."])
+    return rows
