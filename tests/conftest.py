@@ -9,6 +9,8 @@ from hypothesis import settings
 
 import openlepton
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import onnxruntime by themselves
+
 # Continuous integration asks the same questions each time; a developer's machine asks new ones.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("dev", deadline=None)

@@ -1,0 +1,77 @@
+"""Write docs/models.md and docs/models.zh-CN.md from the cards of the models that ship: `python tools/render_models.py`."""
+
+from pathlib import Path
+
+from openlepton.card import ModelCard
+from openlepton.hub.index import models
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+WORDS = {
+    "en": {
+        "title": "Models that ship",
+        "switch": "**English** | [简体中文](models.zh-CN.md)",
+        "lead": "Rendered from the cards by `python tools/render_models.py`; `openlepton models` prints the same.",
+        "facts": "| | |",
+        "task": "task",
+        "classes": "classes",
+        "input": "input",
+        "licence": "licence",
+        "source": "source",
+        "files": "files",
+        "metrics": "| number | value | on | command | note |",
+    },
+    "zh": {
+        "title": "自带的模型",
+        "switch": "[English](models.md) | **简体中文**",
+        "lead": "由 `python tools/render_models.py` 从卡片生成；`openlepton models` 打印同样的内容。",
+        "facts": "| | |",
+        "task": "任务",
+        "classes": "类别数",
+        "input": "输入",
+        "licence": "许可证",
+        "source": "来源",
+        "files": "文件",
+        "metrics": "| 指标 | 数值 | 数据 | 命令 | 说明 |",
+    },
+}
+
+
+def render(cards: list[ModelCard], language: str) -> str:
+    """Return the page in `language`, `en` or `zh`."""
+    words = WORDS[language]
+    lines = [f"# {words['title']}", "", words["switch"], "", words["lead"]]
+    for card in cards:
+        files = ", ".join(f"`{name}` {facts.size / 1e6:.1f} MB" for name, facts in card.files.items())
+        rows = {
+            "task": card.task,
+            "classes": len(card.labels),
+            "input": f"{card.input.size} px, {card.input.resize}",
+            "licence": card.licence,
+            "source": card.source,
+            "files": files,
+        }
+        lines += ["", f"## {card.name} {card.version}", "", card.description, "", words["facts"], "|---|---|"]
+        lines += [f"| {words[key]} | {_cell(value)} |" for key, value in rows.items()]
+        if card.metrics:
+            lines += ["", words["metrics"], "|---|---|---|---|---|"]
+        for metric in card.metrics:
+            command = f"`{metric.command}`" if metric.command else ""
+            cells = [metric.name, f"{metric.value:g}", metric.data, command, metric.note]
+            lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def main() -> None:
+    """Write both pages."""
+    cards = [folder.card for folder in models()]
+    for language, name in (("en", "models.md"), ("zh", "models.zh-CN.md")):
+        (DOCS / name).write_text(render(cards, language), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
