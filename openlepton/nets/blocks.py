@@ -42,7 +42,10 @@ class Conv(nn.Module):
 
 
 def fuse(conv: nn.Conv2d, bn: nn.Module) -> nn.Conv2d:
-    """Return one convolution equal to `bn(conv(x))` in evaluation, computed in double precision."""
+    """Return one convolution equal to `bn(conv(x))` in evaluation, computed in double precision.
+
+    Its attribute `scale`, `(out,)`, is what the weights were multiplied with, for who stores them in half precision.
+    """
     if not isinstance(bn, nn.BatchNorm2d):
         return conv
     assert bn.running_mean is not None
@@ -67,13 +70,15 @@ def fuse(conv: nn.Conv2d, bn: nn.Module) -> nn.Conv2d:
         fused.weight.copy_(weight)
         assert fused.bias is not None
         fused.bias.copy_(bias)
+        fused.scale = scale.to(conv.weight.dtype)
     return fused
 
 
 def fuse_children(module: nn.Module) -> None:
     """Replace, in place, every block below `module` that knows its fused form by that form."""
     for name, child in module.named_children():
-        if hasattr(child, "fused"):
-            setattr(module, name, child.fused())
+        fused = getattr(child, "fused", None)
+        if callable(fused):
+            setattr(module, name, fused())
         else:
             fuse_children(child)

@@ -169,7 +169,7 @@ class Focus(nn.Module):
         for square, (dy, dx) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
             weight[:, :, dy::2, dx::2] = small.weight.detach()[:, square * cin : (square + 1) * cin]
         block.conv = nn.Conv2d(cin, small.out_channels, 6, 2, 2)
-        block.conv.weight, block.conv.bias = nn.Parameter(weight), small.bias
+        block.conv.weight, block.conv.bias, block.conv.scale = nn.Parameter(weight), small.bias, small.scale
         return block
 
 
