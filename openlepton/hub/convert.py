@@ -1,0 +1,306 @@
+"""YOLOv5 checkpoints (v5.0 to v7.0) to model folders: `model.onnx`, `model.safetensors` and the card, nothing run from them.
+
+Which network a checkpoint holds is read off the shapes of its tensors. That network is then built here, and every tensor
+name, every shape and every setting that the checkpoint records about its modules must agree with it.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from openlepton.arrays import Array
+from openlepton.card import CARD_NAME, CONTRACT, DetectFacts, ImageInput, ModelCard, Parity, file_facts, format_card
+from openlepton.errors import CheckpointMismatch, OutputError, UsageError, missing_extra
+from openlepton.hub.checkpoint import Checkpoint, Module, read_checkpoint
+
+if TYPE_CHECKING:
+    from openlepton.nets.yolov5 import Config, Yolov5
+
+GRAPH = "model.onnx"
+WEIGHTS = "model.safetensors"
+TOLERANCE: Mapping[str, Mapping[str, float]] = {
+    "float32": {"boxes": 0.05, "scores": 1e-4},
+    "float16": {"boxes": 2.0, "scores": 1e-2},
+}
+"""How far the graph may be from the network, boxes in pixels, by the type that the graph stores its weights in."""
+
+_HEADS = {24: "", 33: "6"}  # number of the last layer, and what it appends to the size
+_ACTIVATIONS = {"SiLU": "silu", "ReLU": "relu", "LeakyReLU": "leaky_relu", "Hardswish": "hardswish"}
+_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "Conv2d": ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"),
+    "BatchNorm2d": ("eps",),
+    "LeakyReLU": ("negative_slope",),
+    "Upsample": ("scale_factor", "mode"),
+}
+"""What torch's modules record that shapes do not show and that changes results."""
+
+
+def convert(
+    weights: Path,
+    out: Path,
+    *,
+    licence: str,
+    name: str | None = None,
+    version: str = "1",
+    labels: Sequence[str] | None = None,
+    weights_type: Literal["float32", "float16"] = "float32",
+    overwrite: bool = False,
+) -> ModelCard:
+    """Convert a YOLOv5 checkpoint to a model folder and return its card.
+
+    The graph computes in float32. `model.safetensors` holds the checkpoint's tensors under their names and in their own
+    precision, so nothing is lost for training further. The checkpoint itself is only read.
+
+    Args:
+        weights: The checkpoint, `.pt`.
+        out: The folder to write; made if missing.
+        licence: SPDX expression of the licence that the weights are under; checkpoints do not say.
+        name: Name of the model; by default that of the file, in lower case and without odd characters.
+        version: Version of the model.
+        labels: Class names; by default those in the checkpoint.
+        weights_type: How the graph stores weights; "float16" halves it, and loses nothing where the checkpoint
+            is in half precision itself.
+        overwrite: Whether a folder that is not empty may be written to; other files in it stay.
+
+    Raises:
+        CheckpointRefused: The file is not such a checkpoint, or names what no network needs.
+        CheckpointMismatch: Its tensors or modules differ from the network that they come closest to.
+        ParityFailed: The graph computes something else than the network; nothing was written.
+        OutputError: The folder is not empty, or cannot be written.
+        MissingExtra: torch, onnx or safetensors is not installed.
+    """
+    try:
+        import safetensors.numpy
+
+        from openlepton.nets import export
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name, "train") from None
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file, not a folder")
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"{out}: the folder is not empty; choose another, or ask to overwrite")
+    checkpoint = read_checkpoint(weights)
+    architecture, network = _within(weights, checkpoint)
+    names = _labels(weights, checkpoint, network.config.classes, labels)
+    p6 = len(network.config.anchors) == 4
+    draft = _card(
+        contract=CONTRACT,
+        name=model_name(weights.stem) if name is None else name,
+        version=version,
+        task="detect",
+        architecture=architecture,
+        description=f"YOLOv5 detector of {len(names)} {'class' if len(names) == 1 else 'classes'}",
+        licence=licence,
+        source=_source(weights, checkpoint),
+        labels=names,
+        input=ImageInput(size=1280 if p6 else 640, resize="letterbox", multiple=network.multiple),
+        detect=DetectFacts(strides=network.config.strides, anchors=network.config.anchors),
+        files={GRAPH: file_facts(b"?")},
+    )
+    graph = export.export_onnx(network, (network.multiple * 2, network.multiple * 2), weights=weights_type)
+    side = network.multiple * 4
+    shapes = [(1, 3, side, side * 2), (3, 3, side, side)]
+    found = export.parity(network, graph, shapes, tolerance=dict(TOLERANCE[weights_type]))
+    tensors = safetensors.numpy.save(dict(checkpoint.state), {"source": draft.source})
+    files = {GRAPH: graph, WEIGHTS: tensors}
+    card = draft.model_copy(
+        update={
+            "files": {file: file_facts(data) for file, data in files.items()},
+            "parity": Parity(boxes_px=found.largest["boxes"], scores=found.largest["scores"], inputs=found.inputs),
+        }
+    )
+    _write(out, files | {CARD_NAME: format_card(card).encode()})
+    return card
+
+
+def model_name(stem: str) -> str:
+    """Return `stem` as the name of a model: lower case, and dashes for what names do not admit."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).lstrip("._-")[:64].rstrip("-")
+    return name or "model"
+
+
+def build_network(state: Mapping[str, Array], modules: Mapping[str, Module] | None = None) -> tuple[str, "Yolov5"]:
+    """Return the name and the network that named tensors belong to, loaded and in evaluation mode, all in float32.
+
+    Args:
+        state: Tensors by name, in any precision.
+        modules: What a checkpoint records about the modules; where given, it must agree with the network.
+
+    Raises:
+        CheckpointMismatch: No YOLOv5 has tensors of these names and shapes, or modules of these settings.
+    """
+    import torch
+
+    from openlepton.nets.yolov5 import Yolov5
+
+    modules = modules or {}
+    size, config = _config(state, modules)
+    network = Yolov5(config).eval()
+    expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    given = {
+        key: array.shape for key, array in state.items() if not key.endswith(".anchor_grid")
+    }  # v5.0: anchors in pixels
+    wrong = [*_tensor_differences(expected, given), *_module_differences(network, modules)]
+    if wrong:
+        lines = "".join(f"\n  {line}" for line in wrong)
+        raise CheckpointMismatch(f"closest to yolov5{size}, but {len(wrong)} differences:{lines}")
+    for key, array in state.items():
+        if not np.isfinite(array).all():
+            raise CheckpointMismatch(f"{key}: holds numbers that are not finite")
+    tensors = {key: torch.from_numpy(np.array(state[key], order="C")) for key in expected}
+    network.load_state_dict(tensors)  # copies into float32
+    return f"yolov5{size}", network
+
+
+def _config(state: Mapping[str, Array], modules: Mapping[str, Module]) -> tuple[str, "Config"]:
+    """Return the size (n ... x6) and the config that the shapes tell."""
+    from openlepton.nets.yolov5 import SIZES, Config
+
+    stem = next((state[key] for key in ("model.0.conv.weight", "model.0.conv.conv.weight") if key in state), None)
+    last = next((int(found[1]) for key in state if (found := re.fullmatch(r"model\.(\d+)\.anchors", key))), None)
+    if stem is None or last not in _HEADS or stem.ndim != 4:
+        raise CheckpointMismatch("its tensors are not named as in a YOLOv5 detector of v5.0 to v7.0 (P5 or P6)")
+    if any(key.startswith(f"model.{last}.proto.") for key in state):
+        raise CheckpointMismatch(
+            "a segmentation network; this release converts detectors, segmentation comes with a later one"
+        )
+    if any(re.fullmatch(r"model\.0\.conv(\.conv)?\.bias", key) for key in state):
+        raise CheckpointMismatch("its batch norms are fused into the convolutions already: convert it before fusing")
+    v5 = "model.0.conv.conv.weight" in state
+    cells, head = state[f"model.{last}.anchors"].astype(np.float32), state.get(f"model.{last}.m.0.weight")
+    strides = np.array([8 << level for level in range(len(cells))], np.float32)
+    if (
+        cells.ndim != 3
+        or cells.shape[2] != 2
+        or head is None
+        or head.shape[0] % cells.shape[1]
+        or head.shape[0] < 6 * cells.shape[1]
+    ):
+        raise CheckpointMismatch("its head has no anchors of a width and a height, or too few outputs for them")
+    channels = stem.shape[1] // 4 if v5 else stem.shape[1]
+    if channels != 3:
+        raise CheckpointMismatch(f"it takes images of {channels} channels; models here take 3 (RGB)")
+    repeats = len({key.split(".")[3] for key in state if key.startswith("model.2.m.")})
+    for size, (depth, width) in SIZES.items():
+        if (stem.shape[0], repeats) == (ceil(64 * width / 8) * 8, max(round(3 * depth), 1)):
+            return size + _HEADS[last], Config(
+                depth,
+                width,
+                classes=head.shape[0] // cells.shape[1] - 5,
+                anchors=tuple(tuple(map(tuple, level)) for level in (cells * strides[:, None, None]).tolist()),
+                layout="v5" if v5 else "v6",
+                activation=_activation(modules),
+                pools=_pools(modules, p6=last == 33) if v5 else (5, 9, 13),
+            )
+    raise CheckpointMismatch(
+        f"none of the sizes {', '.join(SIZES)} begins with {stem.shape[0]} channels and {repeats} repeats in its first C3"
+    )
+
+
+def _activation(modules: Mapping[str, Module]) -> Any:
+    kinds = {module.kind for module in modules.values() if module.kind.startswith("torch.nn.modules.activation.")}
+    names = {kind.rpartition(".")[2] for kind in kinds}
+    if len(names) > 1 or not names <= _ACTIVATIONS.keys():
+        raise CheckpointMismatch(f"activations {', '.join(sorted(names))}: expected one of {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[names.pop()] if names else "silu"
+
+
+def _pools(modules: Mapping[str, Module], *, p6: bool) -> tuple[int, ...]:
+    """Return the kernels of SPP, which no tensor shows."""
+    where = "model.10.m." if p6 else "model.8.m."
+    recorded = [
+        module.settings.get("kernel_size") for path, module in sorted(modules.items()) if path.startswith(where)
+    ]
+    pools = [pool for pool in recorded if isinstance(pool, int) and 1 <= pool <= 31 and pool % 2]
+    if len(pools) < len(recorded) or (p6 and not pools):
+        raise CheckpointMismatch(f"the kernels of its SPP are not known: {recorded}")
+    return tuple(pools) or (5, 9, 13)
+
+
+def _tensor_differences(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    for key in expected.keys() - given.keys():
+        yield f"missing: {key} {expected[key]}"
+    for key in given.keys() - expected.keys():
+        yield f"unexpected: {key} {given[key]}"
+    for key in expected.keys() & given.keys():
+        if expected[key] != given[key]:
+            yield f"shape: {key} is {given[key]}, expected {expected[key]}"
+
+
+def _module_differences(network: "Yolov5", modules: Mapping[str, Module]) -> Iterator[str]:
+    """Return how what a checkpoint records about its modules differs from the network; shapes do not show it."""
+    ours = dict(network.named_modules())
+    for path, module in modules.items():
+        kind = module.kind.rpartition(".")[2]
+        for key in _SETTINGS.get(kind, ()):
+            if path in ours and key in module.settings:
+                wanted, got = getattr(ours[path], key, None), module.settings[key]
+                if (list(wanted) if isinstance(wanted, tuple) else wanted) != got:
+                    yield f"setting: {path}.{key} is {got}, expected {wanted}"
+        if (
+            kind == "Bottleneck"
+            and path in ours
+            and module.settings.get("add", ours[path].shortcut) != ours[path].shortcut
+        ):
+            yield f"setting: {path}.add is {module.settings['add']}"
+    for index, reads in enumerate(network.reads):
+        layer = modules.get(f"model.{index}")
+        got = layer.settings.get("f") if layer else None
+        if got is not None and (got if isinstance(got, list) else [got]) != list(reads):
+            yield f"wiring: layer {index} reads {got}, expected {list(reads)}"
+
+
+def _within(weights: Path, checkpoint: Checkpoint) -> tuple[str, "Yolov5"]:
+    try:
+        return build_network(checkpoint.state, checkpoint.modules)
+    except CheckpointMismatch as error:
+        raise CheckpointMismatch(f"{weights}: {error}") from None
+
+
+def _labels(weights: Path, checkpoint: Checkpoint, classes: int, labels: Sequence[str] | None) -> tuple[str, ...]:
+    names = tuple(labels) if labels is not None else checkpoint.names
+    if not names:
+        raise UsageError(f"{weights}: the checkpoint has no class names; give {classes} as labels")
+    if len(names) != classes:
+        whose = "given" if labels is not None else "in the checkpoint"
+        raise CheckpointMismatch(f"{weights}: {len(names)} class names {whose}, but the network has {classes} classes")
+    return names
+
+
+def _source(weights: Path, checkpoint: Checkpoint) -> str:
+    date = checkpoint.details.get("date")
+    when = f" of {date[:40]}" if isinstance(date, str) else ""
+    what = checkpoint.kind or "named tensors"
+    return (
+        f"converted from the checkpoint {weights.name}{when} ({what}, {checkpoint.part}), sha256 {checkpoint.sha256}; "
+        "the checkpoint does not record the data it was trained on"
+    )
+
+
+def _card(**fields: Any) -> ModelCard:
+    try:
+        return ModelCard(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from None
+
+
+def _write(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files, each at once or not at all; the card comes last, so a folder cut short is not a model."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            temporary = out / f".{name}.{secrets.token_hex(4)}"
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(out / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: {error.strerror or error}") from None
