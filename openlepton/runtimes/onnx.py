@@ -1,6 +1,5 @@
 """Runs `model.onnx` on the processor with ONNX Runtime: checked first, loaded from bytes, telemetry off."""
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from openlepton.arrays import Array, Tensors
 from openlepton.card import ModelFolder
 from openlepton.errors import ModelFailed, ModelFormatRefused, ShapeError, UsageError
+from openlepton.offline import import_onnxruntime
 from openlepton.runtimes.cores import usable_cores
 from openlepton.runtimes.onnx_check import Port, check_onnx
 
@@ -107,26 +107,6 @@ class OnnxRuntime:
                 raise ShapeError(f"{name}: expected {_show(dims)}, each at least 1, got {value.shape}")
 
 
-def import_onnxruntime() -> Any:
-    """Return the module `onnxruntime`, imported so that it neither sends nor stores telemetry.
-
-    Official builds from 1.29 on otherwise report to their maker over the network and keep an identifier of the device
-    in the user's cache folder, from the moment of import. Whoever wants that sets `ORT_DISABLE_TELEMETRY=0` themselves.
-    """
-    switch = "ORT_DISABLE_TELEMETRY"
-    ours = switch not in os.environ
-    if ours:
-        os.environ[switch] = "1"  # read once, while the module is imported
-    try:
-        import onnxruntime
-    finally:
-        if ours:
-            os.environ.pop(switch, None)
-    if ours:
-        onnxruntime.disable_telemetry_events()  # where another package imported it first, and on Windows before 1.29
-    return onnxruntime
-
-
 def _session(data: bytes, threads: int, where: str) -> Any:
     ort = import_onnxruntime()
     options = ort.SessionOptions()
@@ -152,14 +132,14 @@ def _agreed(
     """Return the dims of each port, with the contract's letters where the graph leaves them open; refuse other ports."""
     by_name = {port.name: port for port in ports}
     if len(by_name) != len(ports) or by_name.keys() != wanted.keys():
-        found = ", ".join(port.name for port in ports)
+        found = _line(", ".join(port.name for port in ports))
         raise ModelFormatRefused(f"{where}: expected {', '.join(wanted)}, found {found or 'none'}")
     agreed = {}
     for name, dims in wanted.items():
         kind, sizes = by_name[name].element_type or "another type", by_name[name].dims
         if kind != "float32" or sizes is None or not _fits(sizes, dims, letters):
             labels = f" (C is {letters['C']}, the card's number of labels)" if "C" in dims else ""
-            found = f"{kind} {'of unknown rank' if sizes is None else _show(sizes)}"
+            found = f"{kind} {'of unknown rank' if sizes is None else _line(_show(sizes))}"
             raise ModelFormatRefused(f"{where}: {name}: expected float32 {_show(dims)}{labels}, found {found}")
         agreed[name] = tuple(size if isinstance(size, int) else dim for size, dim in zip(sizes, dims, strict=True))
     return agreed
@@ -170,7 +150,9 @@ def _fits(sizes: Dims, dims: Dims, letters: dict[str, int]) -> bool:
     if len(sizes) != len(dims):
         return False
     known = [(size, dim) for size, dim in zip(sizes, dims, strict=True) if isinstance(size, int)]
-    return all(size == (letters.setdefault(dim, size) if isinstance(dim, str) else dim) for size, dim in known)
+    return all(
+        size >= 0 and size == (letters.setdefault(dim, size) if isinstance(dim, str) else dim) for size, dim in known
+    )
 
 
 def _show(dims: Dims) -> str:
@@ -183,4 +165,9 @@ _SOURCE = re.compile(r"\S+\.(?:h|hpp|cc|cpp):\d+ (?:[^()]*::[^()]*\([^()]*\)(?: 
 
 def _plain(error: Exception) -> str:
     """Return what ONNX Runtime says in one line, without its error numbers and places in its source."""
-    return " ".join(_SOURCE.sub("", _PREFIX.sub("", str(error))).split())
+    return _line(" ".join(_SOURCE.sub("", _PREFIX.sub("", str(error))).split()))
+
+
+def _line(text: str) -> str:
+    """Return what a model's author wrote as it may stand in a message: printable, and not endless."""
+    return "".join(char if char.isprintable() else "?" for char in text[:400])

@@ -135,7 +135,7 @@ class _Wire:
                 self.walk(_Place(field.message, start, stop, field.name, place, place.depth + 1))
             elif field.name == "domain" and place.message != "ModelProto":
                 if self.data[start:stop] not in STANDARD_DOMAINS:
-                    domain = self.text(place, start, stop)
+                    domain = self.text(place, start, stop)[:64]
                     self.refuse(place, f"operators from {domain!r}: only the standard ones are run")
             elif field.name == "data_location" and self.varint(place, start, stop)[0] != 0:
                 self.refuse(place, EXTERNAL)
@@ -176,7 +176,7 @@ class _Wire:
         elif field.refused:
             what = f"{field.name}: {field.refused}"
         else:
-            what = f"{field.name} has wire type {key & 7}, which it never has"
+            what = f"{field.name} has wire type {key & 7}, which it never has: not an ONNX model"
         self.refuse(place, what)
 
     def check_packed(self, place: _Place, field: Field, start: int, stop: int) -> None:
