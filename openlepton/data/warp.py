@@ -4,6 +4,7 @@ Coordinates are continuous: 0 is the left edge of the first pixel, 0.5 its centr
 boxes, polygons and pixels follow a scaling exactly, without the half-pixel drift of a matrix that maps pixel indices.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -134,11 +135,9 @@ def boxes_around(outlines: Sequence[Outline]) -> Boxes:
 
 def draw_outline(mask: NDArray[np.uint8], outline: Outline, value: int) -> None:
     """Set the pixels of `mask` `(H, W)` that an outline covers to `value`, in place."""
-    sixteenths = [
-        np.rint((part - 0.5) * 16).astype(np.int32) for part in outline
-    ]  # of the distance between pixel centres
-    for part in sixteenths:
-        cv2.fillPoly(mask, [part], (value,), shift=4)
+    for part in outline:
+        sixteenths = np.rint((part - 0.5) * 16).astype(np.int32)  # of a pixel, from the centre of the first
+        cv2.fillPoly(mask, [sixteenths], (value,), shift=4)
 
 
 def _paint(out: Image, tile: Tile, canvas_hw: tuple[int, int], matrix: Matrix) -> None:
@@ -151,12 +150,12 @@ def _paint(out: Image, tile: Tile, canvas_hw: tuple[int, int], matrix: Matrix) -
     source = tile.item.image[y1 - tile.y : y2 - tile.y, x1 - tile.x : x2 - tile.x]
     corners = _project(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64), matrix)
     # A pixel belongs to the tile that its centre falls on: neighbours share a rounded edge and leave no seam.
-    low = np.clip(np.ceil(corners.min(0) - 0.5), 0, out.shape[1::-1]).astype(int)
-    high = np.clip(np.ceil(corners.max(0) - 0.5), 0, out.shape[1::-1]).astype(int)
-    if (low >= high).any():
+    left, top = (max(math.ceil(edge - 0.5), 0) for edge in corners.min(0).tolist())
+    right, bottom = (max(math.ceil(edge - 0.5), 0) for edge in corners.max(0).tolist())
+    view = out[top:bottom, left:right]
+    if not view.size:
         return
-    view = out[low[1] : high[1], low[0] : high[0]]
-    place = _shift(-0.5 - low[0], -0.5 - low[1]) @ matrix @ _shift(x1 + 0.5, y1 + 0.5)  # between pixel indices
+    place = _shift(-0.5 - left, -0.5 - top) @ matrix @ _shift(x1 + 0.5, y1 + 0.5)  # between pixel indices
     size = (view.shape[1], view.shape[0])
     if not matrix[2, :2].any() and not matrix[0, 1] and not matrix[1, 0]:
         cv2.warpAffine(source, place[:2], size, view, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

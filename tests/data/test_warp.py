@@ -130,8 +130,10 @@ def test_a_polygon_covers_the_pixels_of_its_object(seed):
     moved = warp(scene(96, (30, 36, 66, 60), with_outlines=True), random_map(TURNED, (96, 96), 96, rng), (96, 96))
     drawn = np.zeros((96, 96), np.uint8)
     draw_outline(drawn, moved.outlines[0], 1)
-    white = moved.image[..., 0] > 127
-    assert (white & (drawn > 0)).sum() / (white | (drawn > 0)).sum() > 0.88
+    white = (moved.image[..., 0] > 127).astype(np.uint8)
+    around = np.ones((3, 3), np.uint8)
+    assert (cv2.erode(white, around) <= drawn).all()  # OpenCV also fills the pixels that the outline touches
+    assert (drawn <= cv2.dilate(white, around)).all()
 
 
 def test_an_identity_changes_nothing():
