@@ -140,7 +140,7 @@ class Block(nn.Module):
 class EfficientNetLite(nn.Module):
     """A classifier; calling it gives logits for training, `decode` turns them into probabilities."""
 
-    outputs = ("scores",)
+    outputs: tuple[str, ...] = ("scores",)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
