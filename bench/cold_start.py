@@ -5,18 +5,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import OURS, WEIGHTS, converted, driver, photograph_720p, ratio_table, whole_process
+from measure import OURS, calmer_weights, converted, driver, photograph_720p, ratio_table, whole_process
 
 
 def main(peer_python: str, rounds: int = 5) -> None:
     """Print seconds and peak memory of each, in turn, and the ratios."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        photo, model = photograph_720p(folder), converted(folder)
+        photo, weights = photograph_720p(folder), calmer_weights(folder)
+        model = converted(folder, weights)
         ours = [*OURS, "-m", "openlepton", "detect", str(photo), "--model", str(model), "--out"]
         measured: dict[str, list[float]] = {"ours": [], "import": [], "empty": []}
         memory = []
-        peers = _peers(peer_python, photo, folder) if peer_python else {}
+        peers = _peers(peer_python, photo, weights, folder) if peer_python else {}
         for number in range(rounds + 1):  # the first round warms the disk cache and is left out
             runs = {"ours": whole_process([*ours, str(folder / f"out{number}")], folder)}
             runs["import"] = whole_process([*OURS, "-c", "import openlepton; openlepton.load"], folder)
@@ -35,13 +36,13 @@ def main(peer_python: str, rounds: int = 5) -> None:
     print(f"import of all that a model needs: {seconds:.3f} s over an empty process; target 0.15 s")
 
 
-def _peers(python: str, photo: Path, folder: Path) -> dict[str, tuple[list[str], float]]:
-    weights = folder / "peer.pt"
-    driver([python], "ultralytics_weights.py", "yolo11n.yaml", str(weights))
+def _peers(python: str, photo: Path, weights: Path, folder: Path) -> dict[str, tuple[list[str], float]]:
+    its_own = folder / "peer.pt"
+    driver([python], "ultralytics_weights.py", "yolo11n.yaml", str(its_own))
     ultralytics = [python, "-c", "from ultralytics.cfg import entrypoint; entrypoint()", "predict"]
-    ultralytics += [f"model={weights}", f"source={photo}", f"project={folder}", "name=u", "exist_ok=True"]
-    yolov5 = [python, "-m", "yolov5.detect", "--weights", str(WEIGHTS), "--source", str(photo)]
-    yolov5 += ["--conf-thres", "0.6", "--project", str(folder), "--name", "y", "--exist-ok"]
+    ultralytics += [f"model={its_own}", f"source={photo}", f"project={folder}", "name=u", "exist_ok=True"]
+    yolov5 = [python, "-m", "yolov5.detect", "--weights", str(weights), "--source", str(photo)]
+    yolov5 += ["--project", str(folder), "--name", "y", "--exist-ok"]
     return {"ultralytics": (ultralytics, 5.0), "yolov5": (yolov5, 8.0)}
 
 

@@ -6,7 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from measure import converted, photograph_720p
+from measure import calmer_weights, converted, photograph_720p
 
 import openlepton
 from openlepton.images import read_scaled
@@ -17,7 +17,8 @@ from openlepton.runtimes.onnx import OnnxRuntime
 def main(_: str = "", repeat: int = 100) -> None:
     """Print a table of medians for one and two threads."""
     with tempfile.TemporaryDirectory() as name:
-        photo, model = photograph_720p(Path(name)), converted(Path(name))
+        folder = Path(name)
+        photo, model = photograph_720p(folder), converted(folder, calmer_weights(folder))
         columns = [measure(photo, model, threads, repeat) for threads in (1, 2)]
     print("one 720p JPEG, milliseconds      1 thread   2 threads")
     for stage in columns[0]:
@@ -26,7 +27,7 @@ def main(_: str = "", repeat: int = 100) -> None:
 
 def measure(photo: Path, model: Path, threads: int, repeat: int) -> dict[str, float]:
     """Return the median milliseconds of each stage."""
-    predictor = openlepton.load(model, runtime=partial(OnnxRuntime, threads=threads), min_score=0.5)
+    predictor = openlepton.load(model, runtime=partial(OnnxRuntime, threads=threads))
     times: dict[str, list[float]] = {}
 
     def timed(stage, function):
