@@ -116,7 +116,8 @@ class Objects:
 
     def __getitem__(self, rows: slice | ArrayLike) -> Objects:
         """Return the objects of `rows`: a slice, a boolean mask `(N,)`, or integers in any order."""
-        chosen = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)].reshape(-1)
+        index = rows if isinstance(rows, slice) or np.size(rows) else np.zeros(0, np.int64)
+        chosen = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)].reshape(-1)
         picked: dict[str, Array] = {
             each.name: getattr(self, each.name)[chosen] for each in fields(self) if each.name != "shapes"
         }
