@@ -90,12 +90,8 @@ def folder_of(tmp_path):
         card = ModelCard(
             contract=1,
             name="made",
-            version="1",
             task=task,
-            architecture="made",
-            description="Made for a test.",
-            licence="Apache-2.0",
-            source="made here",
+            **dict.fromkeys(("version", "architecture", "description", "licence", "source"), "made for a test"),
             labels=tuple(f"label {index}" for index in range(labels)),
             input=ImageInput(size=64, resize="letterbox"),
             detect=DetectFacts() if task == "detect" else None,
