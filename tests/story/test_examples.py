@@ -17,7 +17,7 @@ PAGES = [*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, photos, yolov5n_folder):
-    """A folder as the examples expect one: a photograph, a folder of them, a model folder and a checkpoint."""
+    """A folder as the examples expect one: a photograph, a folder of them, a data set, a model folder and a checkpoint."""
     folder = tmp_path_factory.mktemp("home")
     shutil.copy(photos[0], folder / "photo.jpg")
     shutil.copytree(yolov5n_folder, folder / "my-yolov5n")
@@ -25,6 +25,13 @@ def home(tmp_path_factory, photos, yolov5n_folder):
     (folder / "photos").mkdir()
     for photo in photos:
         shutil.copy(photo, folder / "photos" / photo.name)
+    for split, photo in zip(("train", "val"), photos, strict=False):
+        images, labels = (folder / "my-data" / place / split for place in ("images", "labels"))
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        shutil.copy(photo, images / photo.name)
+        (labels / f"{photo.stem}.txt").write_text("0 0.5 0.5 0.2 0.4\n")
+    (folder / "my-data" / "classes.txt").write_text("thing\n")
     return folder
 
 
