@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fontTools.ttLib import TTFont
 
 from openlepton.card import CARD_NAME, CONTRACT, format_card, parse_card
 from openlepton.hub.index import ZOO, find, models
@@ -72,6 +73,16 @@ def test_labels_are_distinct_in_both_languages_and_clean(name):
     for labels in (card.labels, card.labels_zh):
         assert len({label.casefold() for label in labels}) == len(labels) == len(card.labels)
         assert all(label == label.strip() and label.isprintable() and label for label in labels)
+
+
+@every_model
+def test_the_bundled_font_draws_every_label(name):
+    card = find(name).card
+    with TTFont(ZOO.parent / "assets" / "sans.ttf") as font:
+        drawn = font.getBestCmap()
+    assert [
+        label for label in (*card.labels, *card.labels_zh) if any(ord(letter) not in drawn for letter in label)
+    ] == []
 
 
 @every_model
