@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -48,21 +48,15 @@ class First:
         return self.source.annotation(index)
 
 
-def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="a data set with a split named train")
-    parser.add_argument("--size", type=int, default=320, help="side of a training image, pixels (default: 320)")
-    parser.add_argument("--images", type=int, default=400, help="use so many images of the data set (default: 400)")
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
+def main(_: str = "", *, data: Path | None = None, size: int = 320, images: int = 400, rounds: int = 7) -> None:
+    """Print what a mosaic costs, and how many training images a second come from memory and from disk."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        split = open_dataset(options.data or made_up(Path(folder)))["train"]
-        split = replace(split, source=First(split.source, options.images))
-        print(f"{split}, {options.size} px, batch {BATCH}, preset low")
-        compare_mosaics(Reader(split, options.size, cache_bytes=1 << 32), options.rounds)
-        measure_loading(split, options.size, options.rounds)
+        split = open_dataset(data or made_up(Path(folder)))["train"]
+        split = replace(split, source=First(split.source, images))
+        print(f"{split}, {size} px, batch {BATCH}, preset low")
+        compare_mosaics(Reader(split, size, cache_bytes=1 << 32), rounds)
+        measure_loading(split, size, rounds)
 
 
 def compare_mosaics(reader: Reader, rounds: int) -> None:
@@ -163,5 +157,14 @@ def made_up(root: Path) -> Path:
     return root
 
 
+def _options() -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="a data set with a split named train")
+    parser.add_argument("--size", type=int, default=320, help="side of a training image, pixels (default: 320)")
+    parser.add_argument("--images", type=int, default=400, help="use so many images of the data set (default: 400)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds to take the median of (default: 7)")
+    return vars(parser.parse_args())
+
+
 if __name__ == "__main__":
-    main()
+    main(**_options())

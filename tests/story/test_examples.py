@@ -42,6 +42,8 @@ def test_an_example_runs_as_it_stands(example, home):
     done = subprocess.run([sys.executable, str(example)], cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+    if "augmented.jpg" in example.read_text(encoding="utf-8"):
+        assert read_image(home / "augmented.jpg").shape == (320, 320, 3)
     if "annotated.jpg" in example.read_text(encoding="utf-8"):
         assert read_image(home / "annotated.jpg").shape == read_image(home / "photo.jpg").shape
         (home / "annotated.jpg").unlink()
