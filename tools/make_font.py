@@ -47,10 +47,12 @@ CHARSETS = (
 
 
 def characters() -> set[int]:
-    """Return the code points of `BLOCKS` and `CHARSETS`."""
+    """Return the code points of `BLOCKS` and `CHARSETS`, and of the labels of every model that ships."""
     pairs = [(name, bytes((lead, trail))) for name, leads in CHARSETS for lead in leads for trail in range(0x40, 0xFF)]
     texts = [pair.decode(name, "ignore") for name, pair in pairs]
     written = {ord(text) for text in texts if len(text) == 1 and not text.isascii()}
+    cards = (TARGET.parents[1] / "zoo").glob("*/card.toml")  # animals have names outside the common character sets
+    written |= {ord(character) for card in cards for character in card.read_text("utf-8") if character.isprintable()}
     return written | {point for first, last in BLOCKS for point in range(first, last + 1)}
 
 
