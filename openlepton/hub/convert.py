@@ -5,30 +5,23 @@ name, every shape and every setting that the checkpoint records about its module
 """
 
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from openlepton.arrays import Array
-from openlepton.card import CARD_NAME, CONTRACT, DetectFacts, ImageInput, ModelCard, Parity, file_facts, format_card
+from openlepton.card import CONTRACT, DetectFacts, ImageInput, ModelCard, file_facts
 from openlepton.errors import CheckpointMismatch, OutputError, UsageError, missing_extra
 from openlepton.hub.checkpoint import Checkpoint, Module, read_checkpoint
+from openlepton.hub.folder import GRAPH, WeightsType, write_model
 
 if TYPE_CHECKING:
     from openlepton.nets.yolov5 import Config, Yolov5
-
-GRAPH = "model.onnx"
-WEIGHTS = "model.safetensors"
-TOLERANCE: Mapping[str, Mapping[str, float]] = {
-    "float32": {"boxes": 0.05, "scores": 1e-4},
-    "float16": {"boxes": 2.0, "scores": 1e-2},
-}
-"""How far the graph may be from the network, boxes in pixels, by the type that the graph stores its weights in."""
 
 _HEADS = {24: "", 33: "6"}  # number of the last layer, and what it appends to the size
 _ACTIVATIONS = {"SiLU": "silu", "ReLU": "relu", "LeakyReLU": "leaky_relu", "Hardswish": "hardswish"}
@@ -49,7 +42,7 @@ def convert(
     name: str | None = None,
     version: str = "1",
     labels: Sequence[str] | None = None,
-    weights_type: Literal["float32", "float16"] = "float32",
+    weights_type: WeightsType = "float32",
     overwrite: bool = False,
 ) -> ModelCard:
     """Convert a YOLOv5 checkpoint to a model folder and return its card.
@@ -75,12 +68,9 @@ def convert(
         OutputError: The folder is not empty, or cannot be written.
         MissingExtra: torch, onnx or safetensors is not installed.
     """
-    try:
-        import safetensors.numpy
-
-        from openlepton.nets import export
-    except ModuleNotFoundError as error:
-        raise missing_extra(error.name, "train") from None
+    for module in ("torch", "onnx", "safetensors"):
+        if find_spec(module) is None:
+            raise missing_extra(module, "train")
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file, not a folder")
     if not overwrite and out.is_dir() and any(out.iterdir()):
@@ -103,20 +93,7 @@ def convert(
         detect=DetectFacts(strides=network.config.strides, anchors=network.config.anchors),
         files={GRAPH: file_facts(b"?")},
     )
-    graph = export.export_onnx(network, (network.multiple * 2, network.multiple * 2), weights=weights_type)
-    side = network.multiple * 4
-    shapes = [(1, 3, side, side * 2), (3, 3, side, side)]
-    found = export.parity(network, graph, shapes, tolerance=dict(TOLERANCE[weights_type]))
-    tensors = safetensors.numpy.save(dict(checkpoint.state), {"source": draft.source})
-    files = {GRAPH: graph, WEIGHTS: tensors}
-    card = draft.model_copy(
-        update={
-            "files": {file: file_facts(data) for file, data in files.items()},
-            "parity": Parity(boxes_px=found.largest["boxes"], scores=found.largest["scores"], inputs=found.inputs),
-        }
-    )
-    _write(out, files | {CARD_NAME: format_card(card).encode()})
-    return card
+    return write_model(out, network, draft, checkpoint.state, weights_type=weights_type)
 
 
 def model_name(stem: str) -> str:
@@ -143,9 +120,8 @@ def build_network(state: Mapping[str, Array], modules: Mapping[str, Module] | No
     size, config = _config(state, modules)
     network = Yolov5(config).eval()
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    given = {
-        key: array.shape for key, array in state.items() if not key.endswith(".anchor_grid")
-    }  # v5.0: anchors in pixels
+    # v5.0 keeps its anchors in pixels as well, as `anchor_grid`
+    given = {key: array.shape for key, array in state.items() if not key.endswith(".anchor_grid")}
     wrong = [*_tensor_differences(expected, given), *_module_differences(network, modules)]
     if wrong:
         lines = "".join(f"\n  {line}" for line in wrong)
@@ -238,17 +214,15 @@ def _module_differences(network: "Yolov5", modules: Mapping[str, Module]) -> Ite
     ours = dict(network.named_modules())
     for path, module in modules.items():
         kind = module.kind.rpartition(".")[2]
-        for key in _SETTINGS.get(kind, ()):
-            if path in ours and key in module.settings:
-                wanted, got = getattr(ours[path], key, None), module.settings[key]
-                if (list(wanted) if isinstance(wanted, tuple) else wanted) != got:
-                    yield f"setting: {path}.{key} is {got}, expected {wanted}"
-        if (
-            kind == "Bottleneck"
-            and path in ours
-            and module.settings.get("add", ours[path].shortcut) != ours[path].shortcut
-        ):
-            yield f"setting: {path}.add is {module.settings['add']}"
+        wanted = {key: getattr(ours.get(path), key, None) for key in _SETTINGS.get(kind, ())} if path in ours else {}
+        if kind == "Bottleneck" and path in ours:
+            wanted = {"add": ours[path].shortcut}
+        elif kind == "MaxPool2d" and network.config.layout == "v6":
+            wanted = {"kernel_size": 5, "stride": 1}
+        for key, value in wanted.items():
+            got = module.settings.get(key, value)
+            if got != (list(value) if isinstance(value, tuple) else value) and got != value:
+                yield f"setting: {path}.{key} is {got}, expected {value}"
     for index, reads in enumerate(network.reads):
         layer = modules.get(f"model.{index}")
         got = layer.settings.get("f") if layer else None
@@ -289,18 +263,3 @@ def _card(**fields: Any) -> ModelCard:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from None
-
-
-def _write(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files, each at once or not at all; the card comes last, so a folder cut short is not a model."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            temporary = out / f".{name}.{secrets.token_hex(4)}"
-            try:
-                temporary.write_bytes(data)
-                temporary.replace(out / name)
-            finally:
-                temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: {error.strerror or error}") from None
