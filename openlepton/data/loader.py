@@ -5,7 +5,7 @@ share the cache, start at once on every system, and hand over batches without co
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from openlepton.data.augment import AugmentConfig, training_image
 from openlepton.data.crops import CropConfig, classified_image
 from openlepton.data.reader import Reader
 from openlepton.data.warp import Labelled, Outline
-from openlepton.errors import ShapeError, UsageError
+from openlepton.errors import DataEmpty, ShapeError, UsageError
 from openlepton.ops.geometry import Frame
 
 Item = TypeVar("Item")
@@ -59,7 +59,7 @@ def training_batches(
     share: tuple[int, int] = (0, 1),
     workers: int = 1,
     ahead: int = 2,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the batches of one epoch: every image once, in random order, augmented.
 
     What a batch holds depends on the split, `seed` and `epoch`, and neither on `workers` nor on the cache.
@@ -109,7 +109,7 @@ def validation_batches(
     square: bool = False,
     workers: int = 1,
     ahead: int = 2,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield every image once as a predictor sees it: images that are letterboxed to the same rectangle share a batch.
 
     No image is padded for the sake of another, so what is measured is what prediction gives. Images that cannot be read
@@ -125,6 +125,7 @@ def validation_batches(
 
     Raises:
         UsageError: An argument is out of range.
+        DataEmpty: No image of the split can be read.
     """
     _check(batch_size=(batch_size, 1), workers=(workers, 0), ahead=(ahead, 1), multiple=(multiple, 1))
     see = partial(reader.letterboxed, multiple=multiple, square=square)
@@ -139,6 +140,8 @@ def validation_batches(
                 yield _stack_seen(waiting.pop(shape))
     for rest in waiting.values():
         yield _stack_seen(rest)
+    if len(reader.unreadable) == len(reader):
+        raise DataEmpty(f"split {reader.split.name}: none of its {len(reader)} images can be read")
 
 
 def stack(items: Sequence[Labelled], indices: Sequence[int] | Ints, frames: Sequence[Frame] | None = None) -> Batch:
@@ -161,7 +164,7 @@ def stack(items: Sequence[Labelled], indices: Sequence[int] | Ints, frames: Sequ
         images,
         np.concatenate([item.boxes for item in items]),
         np.concatenate([item.class_ids for item in items]),
-        np.repeat(np.arange(len(items)), [len(item.class_ids) for item in items]),
+        np.repeat(np.arange(len(items), dtype=np.int64), [len(item.class_ids) for item in items]),
         np.asarray(indices, np.int64),
         outlines,
         None if frames is None else tuple(frames),

@@ -110,6 +110,8 @@ def clip_polygon(polygon: Floats, image_hw: tuple[int, int]) -> Floats:
     height, width = image_hw
     for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         inside = sign * (polygon[:, axis] - limit)  # (K,), >= 0 within
+        if inside.min(initial=0) >= 0:
+            continue
         after, inside_after = np.roll(polygon, -1, 0), np.roll(inside, -1)
         crosses = (inside >= 0) != (inside_after >= 0)
         share = np.divide(inside, inside - inside_after, out=np.zeros_like(inside), where=crosses)[:, None]
@@ -213,12 +215,15 @@ def _move_outlines(
 
 
 def _clip_polygons(parts: list[Floats], image_hw: tuple[int, int]) -> list[Floats]:
-    """Return polygons cut at the image; most lie within and are only looked at together."""
+    """Return polygons cut at the image; only those that cross its border cost more than a look at all of them together."""
     filled = [row for row, part in enumerate(parts) if len(part)]
     if filled:
         low, high = _extents([parts[row] for row in filled])
-        for place in np.flatnonzero((low < 0).any(1) | (high > image_hw[::-1]).any(1)):
-            parts[filled[place]] = clip_polygon(parts[filled[place]], image_hw)
+        limit = np.array(image_hw[::-1], np.float32)
+        apart: Bools = ((high <= 0) | (low >= limit)).any(1)
+        for place in np.flatnonzero(((low < 0) | (high > limit)).any(1)):
+            part = parts[filled[place]]
+            parts[filled[place]] = part[:0] if apart[place] else clip_polygon(part, image_hw)
     return parts
 
 

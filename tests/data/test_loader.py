@@ -169,6 +169,9 @@ def test_a_broken_image_becomes_a_warning_by_default(split, tmp_path):
 def test_a_split_without_a_readable_image_says_so(tmp_path):
     with pytest.raises(DataEmpty, match="none of its 2 images can be read"):
         batches(split_of([tmp_path / "a.jpg", tmp_path / "b.jpg"], [no_objects()] * 2), report=lambda error: None)
+    lost = Reader(split_of([tmp_path / "a.jpg"], [no_objects()]), 64, report=lambda error: None)
+    with pytest.raises(DataEmpty, match="none of its 1 images can be read"):
+        list(validation_batches(lost, batch_size=4))
     with pytest.raises(DataEmpty, match="there is no image"):
         Reader(split_of([], []), 64)
 
