@@ -24,6 +24,9 @@
     |   +-- DataNotFound       data-not-found        no such folder, file or split
     |   +-- DataInvalid        data-invalid          not a layout that is read, or a file that breaks its format
     |   +-- DataEmpty          data-empty            nothing usable: no image, or no label for any of them
+    +-- TrainError             train
+    |   +-- TrainingDiverged   training-diverged     a loss or a weight is not a finite number any more
+    |   +-- OutOfMemory        out-of-memory         a batch does not fit into memory
     +-- OutputError            output                a result could not be written
 """
 
@@ -160,6 +163,24 @@ class DataEmpty(DataError):
     """Nothing in the data set can be used: no image was found, or no label for any of them."""
 
     code = "data-empty"
+
+
+class TrainError(OpenLeptonError):
+    """A training cannot go on; its last checkpoint is intact."""
+
+    code = "train"
+
+
+class TrainingDiverged(TrainError):
+    """A loss or a weight is not a finite number any more."""
+
+    code = "training-diverged"
+
+
+class OutOfMemory(TrainError):
+    """A batch does not fit into memory."""
+
+    code = "out-of-memory"
 
 
 class OutputError(OpenLeptonError):

@@ -1,0 +1,325 @@
+"""From a config to a model folder: `fit` trains, `resume` goes on, both leave `best/`, checkpoints, tables and pictures."""
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from openlepton.data.datasets import open_dataset
+from openlepton.data.loader import training_batches
+from openlepton.data.reader import Reader
+from openlepton.data.samples import Dataset, Split
+from openlepton.data.survey import Survey, survey
+from openlepton.errors import CheckpointMismatch, DataEmpty, OutputError, UsageError
+from openlepton.files import write_atomic
+from openlepton.metrics import DetectionReport
+from openlepton.nets.yolov5 import Anchors, Yolov5
+from openlepton.runtimes.cores import usable_cores
+from openlepton.train.checkpoint import BEST, LAST, Checkpoint, Progress, load_checkpoint, save_checkpoint
+from openlepton.train.config import TrainConfig
+from openlepton.train.evaluate import Evaluation, NetworkRuntime, Pair, evaluate
+from openlepton.train.interrupt import Interrupt
+from openlepton.train.loop import Training
+from openlepton.train.publish import detect_task, publish
+from openlepton.train.ranks import Ranks, choose_device, joined
+from openlepton.train.report import Board, draw_batch, draw_curves, draw_evaluation, write_results
+from openlepton.train.start import detector, read_weights, take_over
+from openlepton.train.watch import Epoch, Note, Watch, nobody
+
+CONFIG = "config.json"
+SAMPLED = 3
+"""Batches of the first epoch that are drawn."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training."""
+
+    folder: Path
+    """Everything that was written."""
+    best: Path | None
+    """The model folder; None where nothing was evaluated before the training was interrupted."""
+    report: DetectionReport | None
+    """Of the graph in `best`, on the split that the best epoch was chosen on."""
+    history: tuple[Mapping[str, float], ...]
+    """The rows of `results.csv`."""
+    interrupted: bool
+
+
+def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
+    """Train a detector and return what came of it; everything is written to `config.out`.
+
+    The folder gets `best/` (a model folder), `last.safetensors` (to go on from), `best.safetensors`, `config.json`,
+    `results.csv` and pictures. Ctrl-C ends it after the present step, with all of these in place.
+
+    Args:
+        config: What to train on what, and how.
+        watch: Told about every batch and epoch.
+
+    Raises:
+        DataError: The data set is missing, not readable, or has nothing to learn from.
+        OutputError: The folder holds a run already, or the disk is full.
+        TrainingDiverged: The loss is not finite any more.
+        OutOfMemory: A batch does not fit into memory.
+        UsageError: The config asks for what there is not.
+    """
+    out = Path(config.out)
+    with joined(config.device) as ranks, _settled(config):
+        if ranks.first and (out / LAST).exists():
+            raise OutputError(f"{out}: holds a run already: resume it, or choose another folder")
+        ranks.wait()
+        dataset, surveyed = _data(config, watch if ranks.first else nobody)
+        device = choose_device(config.device, ranks)
+        config = replace(config, precision=_precision(config.precision, device))
+        torch.manual_seed(config.seed)
+        anchors = _anchors(config, dataset, surveyed, watch if ranks.first else nobody)
+        network = detector(config.model, len(dataset.classes), anchors)
+        source = "trained from scratch"
+        if config.pretrained:
+            taken = take_over(network, *read_weights(config.pretrained))
+            source = f"trained on from {taken.source}, {taken.taken} of its tensors"
+            watch(Note(f"{source}; fresh: {len(taken.left)} tensors"))
+        progress = Progress(anchors=network.config.anchors, classes=dataset.classes, source=source)
+        return _run(config, network.to(device), dataset, surveyed, progress, None, ranks, watch)
+
+
+def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, watch: Watch = nobody) -> Trained:
+    """Go on with the training in `folder`, exactly as if it had never stopped, and return what came of it.
+
+    Args:
+        folder: What `fit` wrote.
+        changes: Fields of the config that are different from now on, such as `device`, `threads` or `epochs`; with other
+            values for what decides the numbers the result is another one.
+        watch: Told about every batch and epoch.
+
+    Raises:
+        DataNotFound: There is no checkpoint.
+        CheckpointRefused: The checkpoint is damaged.
+        CheckpointMismatch: The data set has other classes than the checkpoint.
+        UsageError: The training is finished already.
+    """
+    checkpoint = load_checkpoint(Path(folder))
+    known = {one.name for one in dataclasses.fields(TrainConfig)}
+    if unknown := set(changes or ()) - known:
+        raise UsageError(f"resume: no such setting: {', '.join(sorted(unknown))}")
+    config = replace(checkpoint.config, out=str(folder), **(changes or {}))  # type: ignore[arg-type]
+    progress = checkpoint.progress
+    if progress.epoch >= config.epochs:
+        raise UsageError(f"{folder}: all of its {config.epochs} epochs are done; ask for more epochs to train on")
+    with joined(config.device) as ranks, _settled(config):
+        dataset, surveyed = _data(config, watch if ranks.first else nobody)
+        if dataset.classes != progress.classes:
+            raise CheckpointMismatch(f"{folder}: its classes are not those of {config.data}")
+        device = choose_device(config.device, ranks)
+        config = replace(config, precision=_precision(config.precision, device))
+        network = detector(config.model, len(dataset.classes), progress.anchors).to(device)
+        return _run(config, network, dataset, surveyed, progress, checkpoint, ranks, watch)
+
+
+def _run(
+    config: TrainConfig,
+    network: Yolov5,
+    dataset: Dataset,
+    surveyed: Survey,
+    progress: Progress,
+    checkpoint: Checkpoint | None,
+    ranks: Ranks,
+    watch: Watch,
+) -> Trained:
+    out = Path(config.out)
+    tell = watch if ranks.first else nobody
+    train = dataset[config.train_split].take(surveyed.usable)
+    val = dataset[_val_split(config, dataset, tell)]
+    reader = Reader(
+        train,
+        config.size,
+        outlines=config.augment.copy_paste > 0 or config.augment.degrees > 0,
+        cache_bytes=config.cache_mb * 1_000_000,
+        report=lambda error: tell(Note(f"left out: {error}")),
+    )
+    training = Training(config, network, reader, progress, ranks, tell)
+    if checkpoint is None:
+        _begin(out, config, training, ranks)
+    else:
+        training.restore(checkpoint)
+    board = Board(out) if ranks.first else None
+    with Interrupt() as interrupt:
+        interrupted = _epochs(training, val, interrupt, board, tell)
+    ranks.wait()
+    if board is not None:
+        board.close()
+    history = training.progress.history
+    if not ranks.first or training.progress.best_epoch < 0:
+        return Trained(out, None, None, history, interrupted)
+    tell(Note("writing the best epoch's model and measuring it"))
+    best = _best(out, network)
+    evaluation = publish(out / "best", best, config, dataset, val, training.progress)
+    if config.plots:
+        draw_curves(out, history)
+        draw_evaluation(out, evaluation)
+    return Trained(out, out / "best", evaluation.report, history, interrupted)
+
+
+def _begin(out: Path, config: TrainConfig, training: Training, ranks: Ranks) -> None:
+    """Write what there is before the first batch, so that a disk that takes nothing is known early."""
+    if not ranks.first:
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: {error.strerror or error}") from None
+    write_atomic(out / CONFIG, config.to_json().encode())
+    save_checkpoint(out / LAST, training.checkpoint())
+    if config.plots:
+        reader = training.reader
+        batches = training_batches(
+            reader, 0, batch_size=config.batch, config=config.augment, seed=config.seed, workers=0
+        )
+        for number, batch in zip(range(SAMPLED), batches, strict=False):
+            draw_batch(out / f"batch{number}.png", batch, reader.split.classes)
+
+
+def _epochs(training: Training, val: Split, interrupt: Interrupt, board: Board | None, tell: Watch) -> bool:
+    """Train to the last epoch, or to where it is enough; return whether it was interrupted."""
+    config, out = training.config, Path(training.config.out)
+    while training.progress.epoch < config.epochs:
+        started = time.perf_counter()
+        losses = training.run_epoch(interrupt)
+        first = training.ranks.first
+        if losses is None:
+            if first:
+                save_checkpoint(out / LAST, training.checkpoint())
+                tell(Note(f"interrupted; go on with: openlepton train --resume {out}"))
+            return True
+        epoch = training.progress.epoch
+        row = {"epoch": float(epoch + 1)} | {f"train/{name}": value for name, value in losses.items()}
+        row |= {"lr": training.optimizer.param_groups[-1]["lr"]}
+        last = epoch + 1 == config.epochs
+        best = False
+        if first and (last or (epoch + 1) % config.evaluate_every == 0):
+            report = _measure(training, val).report
+            row |= {f"val/{name}": _number(value) for name, value in (("ap50", report.ap50), ("ap", report.ap))}
+            best = _fitness(report) > training.progress.best_fitness
+            if best:
+                _keep(training, report)
+        row["seconds"] = time.perf_counter() - started
+        history = (*training.progress.history, row)
+        training.progress = replace(training.progress, epoch=epoch + 1, batch=0, sums=(), history=history)
+        if first:
+            save_checkpoint(out / LAST, training.checkpoint())
+            write_results(out / "results.csv", history)
+            tell(Epoch(epoch, config.epochs, row, best))
+            if board is not None:
+                board.add(row)
+        waited = epoch - training.progress.best_epoch
+        enough = first and config.patience and training.progress.best_epoch >= 0 and waited >= config.patience
+        if training.ranks.any(bool(enough)):
+            tell(Note(f"no better epoch in the last {config.patience}: enough"))
+            return False
+        if training.ranks.any(interrupt.asked):
+            tell(Note(f"interrupted; go on with: openlepton train --resume {out}"))
+            return not last
+    return False
+
+
+def _measure(training: Training, val: Split) -> Evaluation:
+    """Evaluate the averaged weights as they are now."""
+    network = copy.deepcopy(training.network).eval()
+    network.load_state_dict(training.averaged.state)
+    config = training.config
+    runtime = NetworkRuntime(network.fused(), training.device)
+    return evaluate(Pair(detect_task(config, network, val.classes), runtime), val, batch=16, workers=config.workers)
+
+
+def _keep(training: Training, report: DetectionReport) -> None:
+    """Remember the averaged weights as the best."""
+    training.progress = replace(training.progress, best_epoch=training.progress.epoch, best_fitness=_fitness(report))
+    state = {name: value.cpu().contiguous() for name, value in training.averaged.state.items()}
+    write_atomic(Path(training.config.out) / BEST, safetensors.torch.save(state))
+
+
+def _best(out: Path, network: Yolov5) -> Yolov5:
+    best = copy.deepcopy(network).cpu().eval()
+    state: Mapping[str, Tensor] = safetensors.torch.load((out / BEST).read_bytes())
+    best.load_state_dict(state)
+    return best
+
+
+def _fitness(report: DetectionReport) -> float:
+    """Return what epochs are compared by: mostly AP at all overlaps, a little at 0.5."""
+    return 0.1 * _number(report.ap50) + 0.9 * _number(report.ap)
+
+
+def _number(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def _data(config: TrainConfig, tell: Watch) -> tuple[Dataset, Survey]:
+    """Return the data set and what there is to learn from in it.
+
+    Raises:
+        DataEmpty: Nothing, or nothing of some class.
+    """
+    dataset = open_dataset(config.data)
+    found = survey(dataset[config.train_split])
+    found.require_usable()
+    if found.problems:
+        tell(Note(f"{len(found.problems)} problems in the labels, such as {found.problems[0]}"))
+    missing = [name for name, count in zip(found.classes, found.class_counts, strict=True) if not count]
+    if missing and not config.allow_empty_classes:
+        raise DataEmpty(
+            f"{config.data}: split {config.train_split} has no box of class {', '.join(missing[:5])}"
+            f"{'...' if len(missing) > 5 else ''}: take it out of the class list, or allow empty classes"
+        )
+    return dataset, found
+
+
+def _val_split(config: TrainConfig, dataset: Dataset, tell: Watch) -> str:
+    for name in (config.val_split, "test"):
+        if name in dataset.splits and len(dataset[name]):
+            return name
+    tell(Note(f"no split {config.val_split}: measured on the training images, which flatters"))
+    return config.train_split
+
+
+def _anchors(config: TrainConfig, dataset: Dataset, surveyed: Survey, tell: Watch) -> Anchors | None:
+    return None
+
+
+def _precision(wanted: str, device: torch.device) -> str:
+    """Return the precision that `auto` means on a device: the same on every run of one machine."""
+    if wanted == "float16" and device.type != "cuda":
+        raise UsageError("precision: float16 needs CUDA; on a processor take bfloat16 or float32")
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "float16"
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        ops = torch.ops.mkldnn
+        if (
+            getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+            or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+        ):
+            return "bfloat16" if ops._is_mkldnn_bf16_supported() else "float32"
+    return "float32"
+
+
+@contextmanager
+def _settled(config: TrainConfig) -> Iterator[None]:
+    """Set torch's threads, and let numbers too small to matter be zero, which is faster; put both back afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads or usable_cores())
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)

@@ -1,0 +1,77 @@
+"""The best epoch as a model folder whose card says how good it is, on what, and which command measures that again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from openlepton import __version__
+from openlepton.card import CONTRACT, DetectFacts, ImageInput, Metric, ModelCard, file_facts, open_folder
+from openlepton.data.samples import Dataset, Split
+from openlepton.hub.convert import model_name
+from openlepton.hub.folder import GRAPH, write_card, write_model
+from openlepton.nets.yolov5 import Yolov5
+from openlepton.predictor import Predictor, load
+from openlepton.results import Detections
+from openlepton.train.checkpoint import Progress
+from openlepton.train.config import TrainConfig
+from openlepton.train.evaluate import Evaluation, evaluate
+from openlepton.vision.detect import Detect
+
+
+def detect_task(config: TrainConfig, network: Yolov5, names: Sequence[str]) -> Detect:
+    """Return what surrounds the network in evaluation, as its card will say."""
+    return Detect(_input(config, network), tuple(names))
+
+
+def publish(
+    out: Path, network: Yolov5, config: TrainConfig, dataset: Dataset, val: Split, progress: Progress
+) -> Evaluation:
+    """Write `network` to the model folder `out`, evaluate its graph, and write what came out into its card.
+
+    Args:
+        out: The folder.
+        network: In evaluation mode, on the processor.
+        config: Of the training.
+        dataset: What it was trained on.
+        val: What it is evaluated on.
+        progress: How far the training went.
+    """
+    images = len(dataset[config.train_split])
+    command = f"; made by: {config.command}" if config.command else ""
+    draft = ModelCard(
+        contract=CONTRACT,
+        name=model_name(config.name or Path(config.out).resolve().name),
+        version="1",
+        task="detect",
+        architecture=config.model,
+        description=f"{config.model} for {', '.join(dataset.classes[:8])}{' and more' if len(dataset.classes) > 8 else ''}",
+        licence=config.licence,
+        source=(
+            f"{progress.source} on {dataset.name} (split {config.train_split}, {images:,} images) for "
+            f"{progress.epoch} epochs at {config.size} px, the best being {progress.best_epoch + 1}, "
+            f"by OpenLepton {__version__}{command}"
+        ),
+        labels=dataset.classes,
+        input=_input(config, network),
+        detect=DetectFacts(strides=network.config.strides, anchors=network.config.anchors),
+        files={GRAPH: file_facts(b"?")},
+    )
+    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+    card = write_model(out, network, draft, tensors, weights_type=config.store)
+    predictor: Predictor[Detections] = load(out)
+    evaluation = evaluate(predictor, val, workers=config.workers, batch=8)
+    where = f"{dataset.name} {val.name}, {evaluation.report.images:,} images"
+    measure = f"openlepton evaluate {out.as_posix()} {config.data} --split {val.name}"
+    numbers = (("AP50-95", evaluation.report.ap), ("AP50", evaluation.report.ap50), ("AP75", evaluation.report.ap75))
+    metrics = tuple(
+        Metric(name=name, value=round(value, 4), data=where, command=measure)
+        for name, value in numbers
+        if value == value
+    )
+    write_card(out, card.model_copy(update={"metrics": metrics}))
+    open_folder(out)  # what was written is what can be read
+    return evaluation
+
+
+def _input(config: TrainConfig, network: Yolov5) -> ImageInput:
+    size = -(-config.size // network.multiple) * network.multiple
+    return ImageInput(size=size, resize="letterbox", multiple=network.multiple)
