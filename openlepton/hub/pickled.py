@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_BYTES = 16 * 1024 * 1024
-MAX_STEPS = 1_000_000
+MAX_STEPS = 500_000
 
 
 class PickleError(ValueError):

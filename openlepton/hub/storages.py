@@ -171,9 +171,9 @@ def open_archive(source: Path | bytes) -> Iterator[Archive]:
     where = "checkpoint" if isinstance(source, bytes) else str(source)
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-            head = file.read(16)
+            head, size = file.read(16), file.seek(0, io.SEEK_END)
             file.seek(0)
-            sha256, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             if not head.startswith(b"PK\x03\x04"):
                 raise CheckpointRefused(_what(head, size))
             try:
