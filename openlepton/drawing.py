@@ -37,18 +37,15 @@ MASK_OPACITY = 0.45
 SHADOW_OPACITY = 0.35
 PANEL_OPACITY = 0.8
 CLASSES_SHOWN = 5
-CROWD = 30
-"""More detections than this get smaller letters."""
+CROWD = 30  # more detections than this get smaller letters
 
 Color = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
 """x1, y1, x2, y2 in whole pixels, the last two exclusive."""
 
-_FONT_FILE = "sans.ttf"
 _TEXT_LIMIT = 80  # characters; nobody reads more on a tag
 _LEAST_FONT = 11  # pixels; smaller Chinese characters cannot be told apart
 _PANEL, _BEST_BAR, _OTHER_BAR = (18, 20, 26), (0, 114, 178), (84, 96, 116)
-_BLACK = (0, 0, 0)
 _WHITE = (255, 255, 255)
 _FREETYPE = Lock()  # a FreeType face must not be used by two threads at once
 
@@ -63,11 +60,9 @@ class _Layer(NamedTuple):
 
 
 class _Tag(NamedTuple):
-    shape: tuple[int, int]
-    """Height and width, pixels."""
+    pixels: Image
     color: Color
     radius: int
-    letters: _Layer
 
 
 def draw(
@@ -101,9 +96,9 @@ def draw(
     for what, value in (("line_width", line_width), ("font_size", font_size)):
         if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
             raise UsageError(f"{what}: expected a whole number of pixels above zero, got {value!r}")
-    if names is not None and len(names) != len(result.names):
-        raise UsageError(f"names: expected {len(result.names)}, one for each class, got {len(names)}")
     names = result.names if names is None else names
+    if len(names) != len(result.names):
+        raise UsageError(f"names: expected {len(result.names)}, one for each class, got {len(names)}")
     side = float(np.sqrt(image.shape[0] * image.shape[1]))
     size = font_size or max(_LEAST_FONT, round(6 + side / 80))
     canvas = np.array(image, order="C")
@@ -111,7 +106,8 @@ def draw(
         _draw_panel(canvas, result, names, size)
         return canvas
     if image.shape[:2] != tuple(result.image_hw):
-        raise ShapeError(f"image: the result is about {_by(result.image_hw)} pixels, this image has {_by(image.shape)}")
+        (height, width), (h, w) = result.image_hw, image.shape[:2]
+        raise ShapeError(f"image: the result is about {width}x{height} pixels, this image has {w}x{h}")
     if font_size is None and len(result) > CROWD:
         size = max(_LEAST_FONT, round(size * 0.75))
     _draw_detections(canvas, result, names, line_width or max(1, round(1 + side / 450)), size)
@@ -119,33 +115,30 @@ def draw(
 
 
 def _draw_detections(canvas: Image, found: Detections, names: Sequence[str], width: int, size: int) -> None:
-    boxes = [_inside(box, canvas) for box in found.boxes]
-    order = [int(row) for row in np.argsort(found.scores, kind="stable") if boxes[row] is not None]
+    ranked = ((int(row), _inside(found.boxes[row], canvas)) for row in np.argsort(found.scores, kind="stable"))
+    boxes = {row: box for row, box in ranked if box is not None}  # the best come last, and so on top
     colors = [PALETTE[int(index) % len(PALETTE)] for index in found.class_ids]
     if found.masks is not None:
-        for row in order:
+        for row in boxes:
             _draw_mask(canvas, found.masks[row], colors[row], width)
-    for row in order:
-        box = boxes[row]
-        assert box is not None
+    for row, box in boxes.items():
         _draw_box(canvas, box, colors[row], width)
     tags: list[tuple[Image, _Tag]] = []
-    taken = np.empty((len(order), 4), np.int64)
-    for row in reversed(order):  # the best choose their places first
-        box = boxes[row]
-        assert box is not None
+    taken = np.empty((len(boxes), 4), np.int64)
+    for row, box in reversed(boxes.items()):  # the best choose their places first
         track = "" if found.track_ids is None else f"#{found.track_ids[row]} "
         score = f" {found.scores[row]:.0%}"
         tag = _tag(track, names[found.class_ids[row]], score, size, colors[row], canvas.shape[1])
-        if tag is None or tag.shape[0] > len(canvas):
+        if tag is None or len(tag.pixels) > len(canvas):
             continue
-        h, w = tag.shape
+        h, w = tag.pixels.shape[:2]
         x, y = _place(box, (h, w), taken[: len(tags)], canvas.shape, width)
         taken[len(tags)] = (x, y, x + w, y + h)
         tags.append((canvas[y : y + h, x : x + w], tag))
     for region, tag in reversed(tags):
-        _fill(region, tag.color, tag.radius)
-        _mix(region, tag.letters)
+        _mix_corners(region, tag.color, tag.radius, 1.0)
+        for part in _cross(region, tag.radius):
+            region[part] = tag.pixels[part]
 
 
 def _inside(box: Array, canvas: Image) -> Rectangle | None:
@@ -171,74 +164,95 @@ def _draw_mask(canvas: Image, mask: NDArray[np.bool_], color: Color, width: int)
 
 
 def _draw_box(canvas: Image, box: Rectangle, color: Color, width: int) -> None:
-    """Draw a frame inside `box`, and a thin shadow on both sides of it that keeps it visible on its own colour."""
+    """Draw a frame inside `box`, and on both sides of it a thin shadow that keeps it visible on its own colour."""
     x1, y1, x2, y2 = box
     shorter = min(x2 - x1, y2 - y1)
     width = max(1, min(width, shorter // 4))
     radius = min(3 * width, shorter // 2)
-    rim = min(max(1, width // 3), radius)
-    height, breadth = canvas.shape[:2]
-    around = (max(x1 - rim, 0), max(y1 - rim, 0), min(x2 + rim, breadth), min(y2 + rim, height))
-    _draw_frame(canvas, around, _BLACK, width + 2 * rim, radius + rim, SHADOW_OPACITY)
-    _draw_frame(canvas, box, color, width, radius, 1.0)
+    rim = max(1, width // 3)
+    size, across, shadow = radius + rim, width + 2 * rim, _shadow(SHADOW_OPACITY)
+    for y in (y1 - rim, y2 + rim - across):
+        _stamp(canvas, x1 + radius, y, x2 - x1 - 2 * radius, across, shadow)
+        canvas[y + rim : y + rim + width, x1 + radius : x2 - radius] = color
+    for x in (x1 - rim, x2 + rim - across):
+        _stamp(canvas, x, y1 + radius, across, y2 - y1 - 2 * radius, shadow)
+        canvas[y1 + radius : y2 - radius, x + rim : x + rim + width] = color
+    corner = _corner(color, radius, width, rim)
+    for rows, y in ((1, y1 - rim), (-1, y2 + rim - size)):
+        for columns, x in ((1, x1 - rim), (-1, x2 + rim - size)):
+            _stamp(canvas, x, y, size, size, _Layer(*(part[::rows, ::columns] for part in corner)))
 
 
-def _draw_frame(canvas: Image, box: Rectangle, color: Color, width: int, radius: int, opacity: float) -> None:
-    """Draw a frame inside `box`: straight sides are exact pixels, rounded corners are anti-aliased."""
-    x1, y1, x2, y2 = box
-    radius = min(radius, (x2 - x1) // 2, (y2 - y1) // 2)
-    width = max(1, min(width, radius))
-    for y in (slice(y1, y1 + width), slice(y2 - width, y2)):
-        _paint(canvas[y, x1 + radius : x2 - radius], color, opacity)
-    for x in (slice(x1, x1 + width), slice(x2 - width, x2)):
-        _paint(canvas[y1 + radius : y2 - radius, x], color, opacity)
-    corner = _corner(color, radius, width, opacity)
-    for rows, y in ((1, slice(y1, y1 + radius)), (-1, slice(y2 - radius, y2))):
-        for columns, x in ((1, slice(x1, x1 + radius)), (-1, slice(x2 - radius, x2))):
-            _mix(canvas[y, x], _Layer(corner.paint[::rows, ::columns], corner.rest[::rows, ::columns]))
+def _stamp(canvas: Image, x: int, y: int, w: int, h: int, layer: _Layer) -> None:
+    """Mix `layer`, `(h, w, 3)` or a single value, into the image at x, y; what reaches beyond the image is left out."""
+    left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, canvas.shape[1]), min(y + h, canvas.shape[0])
+    if layer.rest.size > 1:
+        layer = _Layer(*(part[top - y : bottom - y, left - x : right - x] for part in layer))
+    _mix(canvas[top:bottom, left:right], layer)
 
 
-def _fill(region: Image, color: Color, radius: int, opacity: float = 1.0) -> None:
-    """Fill `region` but for its corners, which are rounded."""
-    h, w = region.shape[:2]
-    radius = min(radius, h // 2, w // 2)
-    _draw_frame(region, (0, 0, w, h), color, radius, radius, opacity)
-    _paint(region[radius : h - radius, radius : w - radius], color, opacity)
-
-
-def _paint(region: Image, color: Color, opacity: float) -> None:
-    if opacity == 1:
-        region[:] = color
-    else:
-        _mix(region, _wash(color, opacity))
-
-
-@lru_cache(maxsize=16)
-def _wash(color: Color, opacity: float) -> _Layer:
-    return _layer(color, np.full((1, 1), opacity))
+@lru_cache(maxsize=1)
+def _shadow(opacity: float) -> _Layer:
+    """Return black of any size: `(1, 1, 1)`."""
+    return _Layer(np.full((1, 1, 1), 128, np.uint16), np.full((1, 1, 1), round(256 * (1 - opacity)), np.uint16))
 
 
 @lru_cache(maxsize=256)
-def _corner(color: Color, radius: int, width: int, opacity: float) -> _Layer:
-    return _layer(color, _arc(radius, width) * opacity)
+def _corner(color: Color, radius: int, width: int, rim: int) -> _Layer:
+    """Return the upper left corner of a frame, `(radius + rim, radius + rim, 3)`."""
+    frame = _ring(radius + rim, radius, radius - width)
+    shaded = _ring(radius + rim, radius + rim, radius - width - rim)
+    return _layer(color, frame, (1 - frame) * (1 - shaded * SHADOW_OPACITY))
 
 
-def _arc(radius: int, width: int) -> Array:
-    """Return how much of each pixel, 0..1, an arc around the lower right of a `(radius, radius)` square covers."""
-    points = (np.arange(radius * 8) + 0.5) / 8 - radius
+def _fill(region: Image, color: Color, radius: int, opacity: float = 1.0) -> None:
+    """Mix a colour into `region`, with round corners."""
+    radius = min(radius, region.shape[0] // 2, region.shape[1] // 2)
+    _mix_corners(region, color, radius, opacity)
+    for part in _cross(region, radius):
+        _mix(region[part], _disc(color, 0, opacity))
+
+
+def _mix_corners(region: Image, color: Color, radius: int, opacity: float) -> None:
+    if radius == 0:
+        return
+    h, w = region.shape[:2]
+    disc = _disc(color, radius, opacity)
+    for rows, y in ((1, slice(0, radius)), (-1, slice(h - radius, h))):
+        for columns, x in ((1, slice(0, radius)), (-1, slice(w - radius, w))):
+            _mix(region[y, x], _Layer(*(part[::rows, ::columns] for part in disc)))
+
+
+def _cross(region: Image, radius: int) -> tuple[tuple[slice, slice], ...]:
+    """Return what remains of `region` without its corners: the middle, the left and the right."""
+    h, w = region.shape[:2]
+    rows = slice(radius, h - radius)
+    return (slice(None), slice(radius, w - radius)), (rows, slice(0, radius)), (rows, slice(w - radius, w))
+
+
+@lru_cache(maxsize=64)
+def _disc(color: Color, radius: int, opacity: float) -> _Layer:
+    """Return the upper left quarter of a disc, `(radius, radius, 3)`, or one pixel of it where `radius` is 0."""
+    if radius == 0:
+        return _layer(color, np.full((1, 1), opacity))
+    return _layer(color, _ring(radius, radius, 0) * opacity)
+
+
+def _ring(size: int, outer: int, inner: int) -> Array:
+    """Return how much of each pixel, `(size, size)` 0..1, a ring around the lower right corner covers."""
+    points = (np.arange(size * 8) + 0.5) / 8 - size
     distance = np.hypot(points[:, None], points[None])
-    ring = (distance <= radius) & (distance >= radius - width)
-    cover: Array = ring.reshape(radius, 8, radius, 8).sum((1, 3)) / 64
+    cover: Array = ((distance <= outer) & (distance >= inner)).reshape(size, 8, size, 8).mean((1, 3))
     return cover
 
 
-def _layer(paint: Array | Color, opacity: Array) -> _Layer:
-    """Return the layer of a colour, or of `(h, w, 3)` pixels, with `opacity`, `(h, w)` 0..1."""
-    share = np.rint(opacity * 256).astype(np.uint16)[..., None].repeat(3, axis=2)
-    layer = _Layer(np.asarray(paint, np.uint16) * share + np.uint16(128), 256 - share)
-    for part in layer:
-        part.flags.writeable = False
-    return layer
+def _layer(color: Color, opacity: Array, rest: Array | None = None) -> _Layer:
+    """Return a layer of `color` with `opacity` 0..1, which leaves `rest`, or what `opacity` leaves, of what is there."""
+    share = np.rint(opacity * 256).astype(np.uint16)[..., None].repeat(3, axis=-1)
+    kept = 256 - share
+    if rest is not None:
+        kept = np.minimum(kept, np.rint(rest * 256).astype(np.uint16)[..., None])
+    return _Layer(np.asarray(color, np.uint16) * share + np.uint16(128), kept)
 
 
 def _mix(region: Image, layer: _Layer) -> None:
@@ -249,10 +263,10 @@ def _mix(region: Image, layer: _Layer) -> None:
     region[:] = mixed
 
 
-def _place(box: Rectangle, tag: tuple[int, ...], taken: Array, image: tuple[int, ...], width: int) -> tuple[int, int]:
+def _place(box: Rectangle, tag: tuple[int, int], taken: Array, image: tuple[int, ...], width: int) -> tuple[int, int]:
     """Return x and y for a tag, inside the image, where it hides the least of the tags that are placed already."""
     x1, y1, x2, y2 = box
-    h, w = tag[:2]
+    h, w = tag
     above, below, top, bottom = y1 - h + width, y2 - width, y1, y2 - h
     roomy = x2 - x1 >= w and y2 - y1 >= 3 * h  # a tag inside hides little of the object
     near, far = ((above, top, below, bottom), (above, top)) if roomy else ((above, below, top, bottom), (above, below))
@@ -279,13 +293,17 @@ def _tag(track: str, name: str, score: str, size: int, color: Color, room: int) 
     ascent, descent = _extent(size)
     rise = max(2, pad // 2)
     shape = ascent + descent + 2 * rise, min(room, ceil(_length(track + name + score, size)) + 2 * pad)
-    texts = [
-        (track, pad, 0.8),
-        (name, pad + round(_length(track, size)), 1.0),
-        (score, pad + round(_length(track + name, size)), 0.8),
-    ]
-    ink = _BLACK if _luminance(color) > 0.179 else _WHITE  # where both contrast equally (WCAG 2)
-    return _Tag(shape, color, max(2, size // 5), _layer(ink, _written(shape, texts, rise + ascent, size)))
+    second, third = (pad + round(_length(part, size)) for part in (track, track + name))
+    texts = [(track, pad, 204), (name, second, 255), (score, third, 204)]
+    ink = (0, 0, 0) if _luminance(color) > 0.179 else _WHITE  # where both contrast equally (WCAG 2)
+    return _Tag(_ramp(color, ink).take(_written(shape, texts, rise + ascent, size), axis=0), color, max(2, size // 5))
+
+
+@lru_cache(maxsize=64)
+def _ramp(paper: Color, ink: Color) -> Image:
+    """Return `(256, 3)`, what lies between two colours."""
+    share = np.arange(256)[:, None] / 255
+    return np.rint(np.array(paper) * (1 - share) + np.array(ink) * share).astype(np.uint8)
 
 
 def _draw_panel(canvas: Image, result: Classification, names: Sequence[str], size: int) -> None:
@@ -301,10 +319,8 @@ def _draw_panel(canvas: Image, result: Classification, names: Sequence[str], siz
     panel = canvas[height - margin - tall : height - margin, margin : margin + breadth]
     _fill(panel, _PANEL, size // 2, PANEL_OPACITY)
     for place, index in enumerate(np.argsort(-result.scores, kind="stable")[:count]):
-        top = pad + place * (row + gap)
-        line = panel[top : top + row, pad : breadth - pad]
-        score = float(result.scores[index])
-        _draw_bar(line, names[index], score, size, _BEST_BAR if place == 0 else _OTHER_BAR)
+        line = panel[pad + place * (row + gap) :][:row, pad : breadth - pad]
+        _draw_bar(line, names[index], float(result.scores[index]), size, _OTHER_BAR if place else _BEST_BAR)
 
 
 def _draw_bar(line: Image, name: str, score: float, size: int, color: Color) -> None:
@@ -317,8 +333,8 @@ def _draw_bar(line: Image, name: str, score: float, size: int, color: Color) -> 
     pad, baseline = round(size * 0.4), (row - ascent - descent) // 2 + ascent
     percent = f"{score:.1%}"
     right = breadth - pad - ceil(_length(percent, size))
-    texts = [(_shorten(name, right - pad - size, size), pad, 1.0), (percent, right, 1.0)]
-    _mix(line, _layer(_WHITE, _written(line.shape, texts, baseline, size)))
+    texts = [(_shorten(name, right - pad - size, size), pad, 255), (percent, right, 255)]
+    _mix(line, _layer(_WHITE, _written(line.shape, texts, baseline, size) / 255))
 
 
 def _shorten(text: str, room: float, size: int) -> str:
@@ -327,33 +343,31 @@ def _shorten(text: str, room: float, size: int) -> str:
     if len(text) <= _TEXT_LIMIT and _length(text, size) <= room:
         return text
     text = text[:_TEXT_LIMIT]
-    while text and _length(text.rstrip() + "...", size) > room:
-        text = text[:-1]
-    return text.rstrip() + "..." if text else ""
+    while text and _length(text + "...", size) > room:
+        text = text[:-1].rstrip()
+    return text + "..." if text else ""
 
 
-def _written(shape: tuple[int, ...], texts: Sequence[tuple[str, int, float]], baseline: int, size: int) -> Array:
-    """Return the opacity, `(h, w)` 0..1, of `texts`, each with its x and its strength, on one line."""
-    plate = np.zeros(shape[:2], np.float32)
+def _written(shape: tuple[int, ...], texts: Sequence[tuple[str, int, int]], baseline: int, size: int) -> Image:
+    """Return the strength, `(h, w)` 0 to 255, of `texts`, each with its x and its greatest strength, on one line."""
+    plate = np.zeros(shape[:2], np.uint8)
     for text, x, strength in texts:
-        letters, left, above = _letters(text, size)
-        h, w = letters.shape
-        x, y = max(0, x + left), max(0, baseline - above)
-        into = plate[y : y + h, x : x + w]
-        into += letters[: into.shape[0], : into.shape[1]] * np.float32(strength / 255)
+        letters, left, above = _letters(text, size, strength)
+        into = plate[max(0, baseline - above) :, max(0, x + left) :][: len(letters), : letters.shape[1]]
+        np.maximum(into, letters[: len(into), : into.shape[1]], out=into)
     return plate
 
 
 @lru_cache(maxsize=512)
-def _letters(text: str, size: int) -> tuple[NDArray[np.uint8], int, int]:
-    """Return `text` in white on black, `(h, w)`, and where it begins: right of the pen, above the baseline."""
+def _letters(text: str, size: int, strength: int) -> tuple[Image, int, int]:
+    """Return `text` on black, `(h, w)`, and where it begins: right of the pen, above the baseline."""
     from PIL import Image as PillowImage
     from PIL import ImageDraw
 
     with _FREETYPE:
         left, top, right, bottom = (int(value) for value in _font(size).getbbox(text, anchor="ls"))
         plate = PillowImage.new("L", (right - left, bottom - top))
-        ImageDraw.Draw(plate).text((-left, -top), text, fill=255, font=_font(size), anchor="ls")
+        ImageDraw.Draw(plate).text((-left, -top), text, fill=strength, font=_font(size), anchor="ls")
     return np.asarray(plate), left, -top
 
 
@@ -375,7 +389,7 @@ def _extent(size: int) -> tuple[int, int]:
 def _font(size: int) -> "FreeTypeFont":
     from PIL import ImageFont
 
-    data = (files("openlepton") / "assets" / _FONT_FILE).read_bytes()
+    data = (files("openlepton") / "assets" / "sans.ttf").read_bytes()
     return ImageFont.truetype(BytesIO(data), size, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -384,7 +398,3 @@ def _luminance(color: Color) -> float:
     parts = [part / 255 for part in color]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _by(shape: Sequence[int]) -> str:
-    return f"{shape[1]}x{shape[0]}"

@@ -164,6 +164,14 @@ def test_tags_of_one_box_do_not_cover_each_other():
     assert ink(together).sum() == alone[0] + sum(again)
 
 
+def test_the_best_detection_gets_the_best_place_for_its_tag():
+    image = flat()
+    box = (100, 120, 400, 300)
+    for scores, best in (([0.9, 0.5], 3), ([0.5, 0.9], 7)):
+        picture = draw(image, found(image, [box, box], [3, 7], scores))
+        assert (picture[112, 101] == PALETTE[best]).all()  # just above the upper left corner
+
+
 def test_the_best_detection_lies_on_top():
     image = flat()
     box = (100, 120, 400, 300)
