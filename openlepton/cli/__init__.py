@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from openlepton import __version__
-from openlepton.cli import images, models
+from openlepton.cli import datasets, images, models
 from openlepton.cli.tell import complain
 from openlepton.errors import OpenLeptonError, UsageError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(datasets.app)
 
 
 @app.callback(invoke_without_command=True)

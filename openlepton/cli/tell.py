@@ -1,7 +1,8 @@
 """What the commands say: tables on standard output, one line for each failure on standard error, a bar while it takes long."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from openlepton.errors import OpenLeptonError
@@ -34,6 +35,20 @@ def progress(things: Iterator[Thing], count: int, what: str = "images") -> Itera
     from rich.progress import track
 
     yield from track(things, what, count, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that takes how many are done and of how many, and moves a bar where somebody sees it."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 def complain(error: OpenLeptonError) -> None:

@@ -75,12 +75,16 @@ def letterbox(
 
 
 def center_crop(image: Image, size: int, *, fraction: float = 1.0, interpolation: Interpolation = "linear") -> Image:
-    """Return the central square, `(size, size, 3)`: the shorter side is resized to `size / fraction`, the rest cut off."""
+    """Return the central square, `(size, size, 3)`: the shorter side is resized to `size / fraction`, the rest cut off.
+
+    An image more than twice as large as needed is averaged over areas instead, which skips no pixel.
+    """
     height, width = image.shape[:2]
     side = min(height, width) * fraction  # what the crop shows, in pixels of the image
     top, left = (height - side) / 2, (width - side) / 2
     y1, x1, y2, x2 = round(top), round(left), round(top + side), round(left + side)
-    return resize(image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)], (size, size), interpolation)
+    middle = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+    return resize(middle, (size, size), "area" if side > 2 * size else interpolation)
 
 
 def resize(image: Image, size_hw: tuple[int, int], interpolation: Interpolation = "linear") -> Image:
