@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from openlepton import __version__
-from openlepton.cli import datasets, images, models
+from openlepton.cli import datasets, images, models, training
 from openlepton.cli.tell import complain
 from openlepton.errors import OpenLeptonError, UsageError
 
@@ -17,6 +17,8 @@ COMMANDS = (
     models.models,
     models.convert,
     models.inspect,
+    training.train,
+    training.evaluate,
 )
 """Every command, in the order in which `--help` lists them."""
 

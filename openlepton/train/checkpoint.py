@@ -55,7 +55,7 @@ class Checkpoint:
     progress: Progress
     network: Mapping[str, Tensor]
     averaged: Mapping[str, Tensor]
-    momenta: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
     random: Tensor = field(default_factory=torch.get_rng_state)
 
 
@@ -66,7 +66,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         OutputError: The disk is full or does not allow it.
     """
     tensors = {"random": checkpoint.random}
-    for part in ("network", "averaged", "momenta"):
+    for part in ("network", "averaged", "optimizer"):
         values: Mapping[str, Tensor] = getattr(checkpoint, part)
         tensors |= {f"{part}/{name}": value.detach().cpu().contiguous() for name, value in values.items()}
     header = {
@@ -99,7 +99,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointRefused(f"{file}: not a safetensors file, or damaged: {error}") from None
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "momenta": {}}
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimizer": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition("/")
         if rest and part in parts:

@@ -68,6 +68,8 @@ class TrainConfig:
     multi_scale: float = 0.0
     """Batches are resized by 1 ± up to this."""
 
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """AdamW gets further in few epochs, with a learning rate about a tenth of SGD's."""
     lr: float = 0.01
     """Learning rate after warm-up."""
     final_lr: float = 0.01
@@ -121,6 +123,8 @@ class TrainConfig:
         for name, choices in (("precision", get_args(Precision)), ("schedule", get_args(Schedule))):
             if getattr(self, name) not in choices:
                 raise UsageError(f"{name}: expected {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.optimizer not in ("sgd", "adamw"):
+            raise UsageError(f"optimizer: expected sgd or adamw, got {self.optimizer!r}")
         if self.anchors not in ("auto", "default"):
             raise UsageError(f"anchors: expected auto or default, got {self.anchors!r}")
         if self.freeze not in ("", "backbone") and not self.freeze.isdecimal():

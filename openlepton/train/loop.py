@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +20,15 @@ from openlepton.train.checkpoint import Checkpoint, Progress
 from openlepton.train.config import TrainConfig
 from openlepton.train.interrupt import Interrupt
 from openlepton.train.ranks import Ranks
-from openlepton.train.schedule import Averaged, Pace, make_optimizer, momenta, pace, set_momenta, set_pace
+from openlepton.train.schedule import (
+    Averaged,
+    Pace,
+    make_optimizer,
+    optimizer_state,
+    pace,
+    set_optimizer_state,
+    set_pace,
+)
 from openlepton.train.start import freeze
 from openlepton.train.watch import Step, Watch
 
@@ -57,7 +65,6 @@ class Training:
         self.averaged = Averaged(network, config.ema_decay, config.ema_ramp)
         self.optimizer = make_optimizer(network, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
-        self._biases = frozenset(id(value) for name, value in network.named_parameters() if name.endswith("bias"))
         self._watch = watch
         self._run: nn.Module = network
         if config.compile:
@@ -84,7 +91,7 @@ class Training:
             progress,
             self.network.state_dict(),
             self.averaged.state,
-            momenta(self.network, self.optimizer),
+            optimizer_state(self.network, self.optimizer),
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -93,7 +100,7 @@ class Training:
         for name, value in self.averaged.state.items():
             value.copy_(checkpoint.averaged[name])
         self.averaged.steps = checkpoint.progress.steps
-        set_momenta(self.network, self.optimizer, checkpoint.momenta.items())
+        set_optimizer_state(self.network, self.optimizer, checkpoint.optimizer)
         if self.scaler.is_enabled() and checkpoint.progress.scale:
             self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": checkpoint.progress.scale})
         torch.set_rng_state(checkpoint.random)
@@ -133,10 +140,10 @@ class Training:
         self._check_weights()
         return losses
 
-    def _load(self, epoch: int, first: int) -> Iterator[Batch]:
+    def _load(self, epoch: int, first: int) -> Generator[Batch, None, None]:
         config = self.config
         closing = epoch >= config.epochs - config.closing_epochs
-        return training_batches(
+        yield from training_batches(
             self.reader,
             epoch,
             batch_size=self._share,
@@ -156,13 +163,13 @@ class Training:
             with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
                 maps = self._run(images)
             total, parts = self.loss(maps, targets)
-            self.scaler.scale(total * self.ranks.count).backward()
+            self.scaler.scale(total * self.ranks.count).backward()  # type: ignore[no-untyped-call]
         if stepping:
             self._step(now)
         return parts.detach().double()
 
     def _step(self, now: Pace) -> None:
-        set_pace(self.optimizer, now, self._biases)
+        set_pace(self.optimizer, now)
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self.scaler.step(self.optimizer)

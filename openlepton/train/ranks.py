@@ -50,8 +50,6 @@ def joined(device: str) -> Iterator[Ranks]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Ranks()
         return
-    if not distributed.is_available():
-        raise UsageError("this build of torch cannot train in several processes: start without torchrun")
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]))
     cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     distributed.init_process_group("nccl" if cuda else "gloo")
@@ -70,9 +68,7 @@ def choose_device(wanted: str, ranks: Ranks) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(wanted)
-        if device.type == "cuda" and device.index is None:
-            device = torch.device("cuda", ranks.local)
+        device = torch.device("cuda", ranks.local) if wanted == "cuda" else torch.device(wanted)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         brief = str(error).splitlines()[0]

@@ -1,11 +1,12 @@
 """How fast to learn when: learning rates, momentum and accumulation as functions of the batch, and averaged weights."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from openlepton.train.config import TrainConfig
 
@@ -52,8 +53,8 @@ def pace(config: TrainConfig, epoch: int, batch: int, batches: int) -> Pace:
     )
 
 
-def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """Return Nesterov SGD over three groups: biases, norms and what else has no decay, and kernels, which decay."""
+def make_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
+    """Return Nesterov SGD, or AdamW, over three groups: biases, norms and what else does not decay, and kernels, which do."""
     norms = tuple(kind for kind in vars(nn).values() if isinstance(kind, type) and "Norm" in kind.__name__)
     biases, plain, kernels = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
     for module in network.modules():
@@ -63,24 +64,24 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     accumulated = max(round(config.nominal_batch / config.batch), 1) * config.batch
     decay = config.weight_decay * accumulated / config.nominal_batch
     groups = [
-        {"params": biases, "weight_decay": 0.0},
+        {"params": biases, "weight_decay": 0.0, "biases": True},
         {"params": plain, "weight_decay": 0.0},
         {"params": kernels, "weight_decay": decay},
     ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=True,
-        fused=True,
-    )
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), fused=True)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=True, fused=True)
 
 
-def set_pace(optimizer: torch.optim.SGD, now: Pace, biases: frozenset[int]) -> None:
-    """Set the learning rates and the momentum of `optimizer`; `biases` holds the ids of its bias parameters."""
+def set_pace(optimizer: Optimizer, now: Pace) -> None:
+    """Set the learning rates and the momentum of `optimizer`."""
     for group in optimizer.param_groups:
-        group["lr"] = now.lr_bias if id(group["params"][0]) in biases else now.lr
-        group["momentum"] = now.momentum
+        group["lr"] = now.lr_bias if group.get("biases") else now.lr
+        if "momentum" in group:
+            group["momentum"] = now.momentum
+        else:
+            group["betas"] = (now.momentum, group["betas"][1])
 
 
 class Averaged:
@@ -108,18 +109,22 @@ class Averaged:
                 self.state[name].copy_(current[name])
 
 
-def momenta(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    """Return the momentum of each parameter that has one, by the parameter's name."""
-    state: Mapping[nn.Parameter, Mapping[str, Tensor]] = optimizer.state  # type: ignore[assignment]
-    named = ((name, state.get(parameter, {}).get("momentum_buffer")) for name, parameter in network.named_parameters())
-    return {name: value for name, value in named if value is not None}
+def optimizer_state(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return what the optimiser remembers of each parameter, by the parameter's name and then its own: `NAME/momentum_buffer`."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in network.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
 
 
-def set_momenta(network: nn.Module, optimizer: torch.optim.SGD, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Give parameters the momentum that `momenta` returned."""
+def set_optimizer_state(network: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give the optimiser what `optimizer_state` returned."""
     parameters = dict(network.named_parameters())
-    for name, value in tensors:
+    for path, value in tensors.items():
+        name, _, key = path.rpartition("/")
         parameter = parameters[name]
-        optimizer.state[parameter]["momentum_buffer"] = value.to(parameter.device).to(
-            memory_format=torch.preserve_format
-        )
+        # In the parameter's own layout of memory: fused steps walk through both side by side.
+        kept = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+        optimizer.state[parameter][key] = kept.detach().copy_(value)
