@@ -93,6 +93,7 @@ def test_the_tool_keeps_exactly_the_glyphs_of_the_font_that_ships():
     assert all(made["glyf"][name] == ours["glyf"][name] for name in ours.getGlyphOrder())
 
 
+@pytest.mark.slow
 def test_the_tool_makes_the_same_bytes_every_time():
     tool = load_tool()
     first, second = (tool.make(FONT.read_bytes(), [0x41, 0x4EBA]) for _ in range(2))

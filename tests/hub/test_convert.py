@@ -124,6 +124,7 @@ def test_the_weights_keep_their_names_and_bits(folders: dict[str, tuple[Path, Mo
         assert np.array_equal(kept[name], array)
 
 
+@pytest.mark.slow
 def test_conversion_is_repeatable_to_the_byte(
     folders: dict[str, tuple[Path, ModelCard]], published: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +142,7 @@ def test_the_checkpoint_is_not_touched(
     assert (weights.stat().st_mtime_ns, weights.read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_six_levels_come_out_at_1280(trained: Callable[..., Any], write_foreign: Write, tmp_path: Path) -> None:
     network = trained("n6", 3)
     card = convert(write_foreign(network, half=False), tmp_path / "out", licence="MIT")
@@ -152,6 +154,7 @@ def test_six_levels_come_out_at_1280(trained: Callable[..., Any], write_foreign:
         np.testing.assert_allclose(got, wanted, atol=atol)
 
 
+@pytest.mark.slow
 def test_the_v5_layout_with_focus_and_spp_is_understood(
     trained: Callable[..., Any], write_foreign: Write, tmp_path: Path
 ) -> None:
@@ -167,6 +170,7 @@ def test_the_v5_layout_with_focus_and_spp_is_understood(
         np.testing.assert_allclose(got, wanted, atol=atol)
 
 
+@pytest.mark.slow
 def test_other_spp_kernels_are_taken_from_the_checkpoint(trained: Callable[..., Any], write_foreign: Write) -> None:
     network = trained("n6", 2, layout="v5", pools=(3, 5, 7))
     checkpoint = read_checkpoint(write_foreign(network, half=False))
@@ -177,6 +181,7 @@ def test_other_spp_kernels_are_taken_from_the_checkpoint(trained: Callable[..., 
     assert np.array_equal(decode(again, images)[0], decode(network, images)[0])
 
 
+@pytest.mark.slow
 def test_one_class_and_other_anchors_survive(trained: Callable[..., Any], write_foreign: Write, tmp_path: Path) -> None:
     anchors = tuple(tuple((8.0 * (2 * level + k + 1), 16.0 * (level + k + 1)) for k in range(2)) for level in range(3))
     network = trained("n", 1, anchors=anchors)
@@ -191,6 +196,7 @@ def test_one_class_and_other_anchors_survive(trained: Callable[..., Any], write_
     assert scores.shape == (1, 2 * (64 + 16 + 4), 1)
 
 
+@pytest.mark.slow
 def test_named_tensors_alone_need_labels(trained: Callable[..., Any], tmp_path: Path) -> None:
     network = trained("n", 2)
     weights = tmp_path / "Named Tensors.pt"

@@ -131,6 +131,7 @@ def test_training_drops_residual_branches_with_the_probability_of_their_depth():
     assert survivals == pytest.approx([1 - 0.2 * index / 16 for index in range(16)])
 
 
+@pytest.mark.slow
 def test_an_engine_makes_padding_and_activations_part_of_the_convolutions(tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
@@ -142,6 +143,7 @@ def test_an_engine_makes_padding_and_activations_part_of_the_convolutions(tmp_pa
     assert not {"Pad", "Clip", "BatchNormalization"} & set(operators)
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_four_images_apart():
     torch.manual_seed(0)
     network = build("lite0", classes=4, survival=1.0, dropout=0.0).train()
