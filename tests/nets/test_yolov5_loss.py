@@ -269,8 +269,8 @@ def test_gradients_are_finite_without_objects() -> None:
 def test_what_the_loss_asks_for_decodes_to_the_object() -> None:
     network = yolov5.build("n", 3)
     maps = [level.requires_grad_() for level in empty_maps(3)]  # learned directly, whatever network would give them
-    loss, optimiser = Yolov5Loss(network.config, LossConfig()), torch.optim.Adam(maps, 0.5)
-    for _ in range(120):
+    loss, optimiser = Yolov5Loss(network.config, LossConfig()), torch.optim.Adam(maps, 0.2)
+    for _ in range(300):
         total, _ = loss(maps, torch.tensor([[0.0, 1, 35, 27, 20, 26]]))
         optimiser.zero_grad()
         total.backward()
