@@ -131,7 +131,8 @@ def _store_half(graph: onnx.GraphProto, scales: dict[str, Array]) -> None:
             scale = np.where(scale == 0, 1, scale).reshape(-1, *[1] * (value.ndim - 1)).astype(np.float32)
             value = value / scale
             scalars.append(numpy_helper.from_array(scale, f"{name}.scale"))
-        half = value.astype(np.float16)
+        with np.errstate(over="ignore"):
+            half = value.astype(np.float16)
         if not np.isfinite(half).all():
             raise UsageError(f"weights: {name} does not fit float16; export it as float32")
         wide = name if scale is None else f"{name}.wide"
