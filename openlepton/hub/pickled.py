@@ -78,7 +78,7 @@ def read_pickle(data: bytes) -> Pickled:
             machine.do(opcode.name, argument)
     except PickleError as error:
         raise PickleError(str(error), machine.globals) from None
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, Warning) as error:  # Warning: under `-W error`
         raise PickleError(f"not a complete pickle: {error}", machine.globals) from None
     return Pickled(machine.result, machine.globals)
 

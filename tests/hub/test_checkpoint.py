@@ -477,6 +477,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         tensor_facts(read_pickle(data).value)
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
 @settings(max_examples=300)
 @given(data=st.data())
 def test_a_checkpoint_with_any_bytes_changed_is_read_or_refused(data: st.DataObject) -> None:
