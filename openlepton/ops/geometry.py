@@ -96,8 +96,10 @@ def resize(image: Image, size_hw: tuple[int, int], interpolation: Interpolation 
 
 def to_tensor(image: Image) -> Floats:
     """Return `(3, H, W)` float32 in 0..1 from an `(H, W, 3)` image."""
-    blob = cv2.dnn.blobFromImage(image, 1 / 255)  # (1, 3, H, W)
-    return cast(Floats, blob[0])
+    tensor = np.empty((3, *image.shape[:2]), np.float32)
+    for plane, scaled in zip(cv2.split(image), tensor, strict=True):  # three passes in order beat one that jumps
+        np.multiply(plane, np.float32(1 / 255), out=scaled)
+    return tensor
 
 
 def _up(value: int, multiple: int) -> int:
