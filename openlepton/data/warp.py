@@ -220,7 +220,7 @@ def _clip_polygons(parts: list[Floats], image_hw: tuple[int, int]) -> list[Float
     if filled:
         low, high = _extents([parts[row] for row in filled])
         limit = np.array(image_hw[::-1], np.float32)
-        apart: Bools = ((high <= 0) | (low >= limit)).any(1)
+        apart = np.any((high <= 0) | (low >= limit), axis=1)
         for place in np.flatnonzero(((low < 0) | (high > limit)).any(1)):
             part = parts[filled[place]]
             parts[filled[place]] = part[:0] if apart[place] else clip_polygon(part, image_hw)
