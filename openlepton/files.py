@@ -1,7 +1,6 @@
 """Writing a file so that a reader finds the old one or the new one, never half of either."""
 
 import os
-import secrets
 from pathlib import Path
 
 from openlepton.errors import OutputError
@@ -16,7 +15,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         OutputError: The folder is missing, or the disk or its permissions do not allow it.
     """
     path = Path(path)
-    beside = path.with_name(f".{secrets.token_hex(8)}.part")  # the same folder, so that replacing is a rename
+    beside = path.with_name(f".{os.urandom(8).hex()}.part")  # the same folder, so that replacing is a rename
     try:
         try:
             with beside.open("xb") as file:

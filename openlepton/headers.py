@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from openlepton.errors import ImageTooLarge, ImageUnreadable
 
 if TYPE_CHECKING:
@@ -123,8 +125,10 @@ def describe(data: bytes) -> str:
 
 def open_header(
     data: bytes, name: str, *, formats: frozenset[str] = FORMATS, max_pixels: int
-) -> tuple[Header, "ImageFile | None"]:
-    """Return the header, and the picture opened by pillow but not decoded (None for JPEG, which pillow never sees).
+) -> tuple[Header, "ImageFile | None", bytes]:
+    """Return the header; the picture opened by pillow but not decoded (None for JPEG); and the bytes to decode.
+
+    Those are `data`, except that of a PNG only what its picture needs is left: no text, no profile, no animation.
 
     Args:
         data: The whole file.
@@ -144,11 +148,20 @@ def open_header(
     if kind not in formats:
         raise ImageUnreadable(f"{name}: {kind} is not accepted here, only {', '.join(sorted(formats))}")
     if kind == "JPEG":
-        header, opened = _jpeg(data, name), None
+        header = _jpeg(data, name)
         check_size(header.width, header.height, name, max_pixels)
-    else:
-        header, opened = _others(data, kind, name, max_pixels)
-    return header, opened
+        return header, None, data
+    exif = b""
+    if kind == "PNG":
+        data, exif = _png_parts(data, name)
+    elif kind == "WEBP":  # pillow allocates the canvas when it opens the file
+        check_size(*_webp_size(data, name), name, max_pixels)
+    elif kind == "GIF":
+        _check_gif(data, name)
+    elif kind == "TIFF":
+        _check_tiff(data, name)
+    header, opened = _open(data, kind, exif, name, max_pixels)
+    return header, opened, data
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -188,28 +201,23 @@ def _jpeg(data: bytes, name: str) -> Header:
         at += max(length, 2)
     else:
         raise ImageUnreadable(f"{name}: more than {_MAX_SEGMENTS} JPEG segments before the picture")
-    end = data.find(
-        b"\xff\xd9", at
-    )  # a thumbnail's lies before the first scan; phones append more pictures, even videos
-    if end < 0:
+    if data.rfind(b"\xff\xd9") < at:  # a thumbnail's lies before the first scan
         raise ImageUnreadable(f"{name}: truncated: the JPEG has no end-of-image marker")
-    if data.count(b"\xff\xda", at, end) > _MAX_SCANS:  # each decodes the whole picture once more
+    if _scans(data, at) > _MAX_SCANS:  # each has the whole picture gone through once more
         raise ImageUnreadable(f"{name}: more than {_MAX_SCANS} JPEG scans")
     if orientation > 4:
         width, height = height, width
     return Header("JPEG", width, height, orientation, {0: "", 1: "L", 3: "RGB", 4: "CMYK"}[components])
 
 
-def _others(data: bytes, kind: str, name: str, max_pixels: int) -> tuple[Header, "ImageFile"]:
-    exif = b""
-    if kind == "PNG":
-        exif = _png_exif(data, name)
-    elif kind == "WEBP":  # pillow allocates the canvas when it opens the file
-        check_size(*_webp_size(data, name), name, max_pixels)
-    elif kind == "GIF":
-        _check_gif(data, name)
-    elif kind == "TIFF":
-        _check_tiff(data, name)
+def _scans(data: bytes, at: int) -> int:
+    """Return how many scans follow the first; phones append more pictures, even videos, to a JPEG."""
+    values = np.frombuffer(data, np.uint8, offset=at)
+    most = int(np.count_nonzero((values[:-1] == 0xFF) & (values[1:] == 0xDA)))  # fast, but may count what is appended
+    return most if most <= _MAX_SCANS else data.count(b"\xff\xda", at, data.find(b"\xff\xd9", at))
+
+
+def _open(data: bytes, kind: str, exif: bytes, name: str, max_pixels: int) -> tuple[Header, "ImageFile"]:
     module, plugin = _PLUGINS[kind]
     try:
         opened: ImageFile = getattr(importlib.import_module(module), plugin)(io.BytesIO(data))
@@ -267,32 +275,48 @@ def _check_tiff(data: bytes, name: str) -> None:
     """Refuse directories whose values overlap or are too many: pillow reads each into memory of its own."""
     order: ByteOrder = "little" if data[:2] == b"II" else "big"
     large = data[2:4] in (b"+\0", b"\0+")
-    wide = 8 if large else 4
+    head, entry, wide = (8, 20, 8) if large else (2, 12, 4)
     starts = [int.from_bytes(data[wide : 2 * wide], order)]
     count = total = 0
     while starts:
-        for tag, kind, values, value in _entries(data, starts.pop(), order, large=large):
-            count, total = count + 1, total + values * _TAG_BYTES.get(kind, 1)
+        start = starts.pop()
+        if start + head + entry * int.from_bytes(data[start : start + head], order) + wide > len(data):
+            if count:  # careless programs copy pointers to what they do not copy
+                continue
+            raise ImageUnreadable(f"{name}: TIFF is truncated: its directory lies beyond its end")
+        for tag, kind, values, at in _entries(data, start, order, large=large):
+            size, value = values * _TAG_BYTES.get(kind, 1), int.from_bytes(data[at : at + wide], order)
+            count, total = count + 1, total + size
             if count > _MAX_TAGS or total > len(data):
-                raise ImageUnreadable(f"{name}: damaged: the TIFF's tags claim more than the file holds")
+                raise ImageUnreadable(f"{name}: TIFF is truncated or damaged: its tags claim more than the file holds")
+            if tag < 0x8000 and size > wide and value + size > len(data):  # private tags may be stale
+                raise ImageUnreadable(f"{name}: TIFF is truncated: tag {tag} lies beyond its end")
             if tag in _DIRECTORIES:
-                starts.append(int.from_bytes(data[value : value + wide], order))
+                starts.append(value)
 
 
-def _png_exif(data: bytes, name: str) -> bytes:
-    """Return the EXIF data, which may also follow the picture; refuse chunks without number."""
-    at, exif = 8, b""
+def _png_parts(data: bytes, name: str) -> tuple[bytes, bytes]:
+    """Return the PNG without what its picture does not need, and its EXIF data, which may also follow the picture."""
+    at, exif, parts = 8, b"", [data[:8]]
     for _ in range(_MAX_CHUNKS):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 12 + length
+        if end > len(data):  # OpenCV would allocate whatever the chunk says
+            raise ImageUnreadable(f"{name}: truncated: the PNG ends within a chunk")
         if kind == b"eXIf":
-            exif = data[at + 8 : at + 8 + length]
-        at += 12 + length
-        if kind == b"IEND" or at >= len(data):
-            return exif
+            exif = data[at + 8 : end - 4]
+        elif kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            parts.append(data[at:end])
+        if kind == b"IEND":
+            return b"".join(parts), exif
+        at = end
     raise ImageUnreadable(f"{name}: more than {_MAX_CHUNKS} PNG chunks")
 
 
 def _webp_size(data: bytes, name: str) -> tuple[int, int]:
+    """Return width and height from a file that has all the bytes it should."""
+    if int.from_bytes(data[4:8], "little") + 8 > len(data):
+        raise ImageUnreadable(f"{name}: truncated: the WEBP ends before the length it states")
     kind, part = data[12:16], data[20:30]
     if len(part) == 10 and kind == b"VP8X":
         return int.from_bytes(part[4:7], "little") + 1, int.from_bytes(part[7:10], "little") + 1
@@ -301,7 +325,7 @@ def _webp_size(data: bytes, name: str) -> tuple[int, int]:
     if len(part) >= 5 and kind == b"VP8L":
         bits = int.from_bytes(part[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    raise ImageUnreadable(f"{name}: WEBP is damaged or truncated")
+    raise ImageUnreadable(f"{name}: WEBP is damaged or of a kind not read")
 
 
 def _check_gif(data: bytes, name: str) -> None:

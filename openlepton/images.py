@@ -1,8 +1,8 @@
 """Pictures in and out: whatever holds one becomes `(H, W, 3)` RGB uint8, the right way up.
 
 Size and format are known before anything is decoded, so what exceeds the limits costs nothing. OpenCV decodes JPEG (whole
-or at a fraction of its size) and 16-bit colour, which pillow would cut to 8; pillow decodes the rest, because it is exact
-about palettes and transparency in every release and refuses what is truncated.
+or at a fraction of its size), PNG, WebP and 16-bit colour. Pillow decodes what OpenCV does not, or not in every release,
+or not exactly: GIF, BMP, PPM, most TIFF, animations.
 """
 
 import os
@@ -225,18 +225,19 @@ def _read(source: Source, limits: Limits, long_side: int | None) -> tuple[Image,
             image = _turn(_decode_pillow(source), source.getexif().get(ORIENTATION, 1))
         return image, (image.shape[0], image.shape[1])
     data = read_bytes(cast("File", source), limits=limits)
-    header, opened = open_header(data, name, formats=limits.formats, max_pixels=limits.max_pixels)
+    header, opened, data = open_header(data, name, formats=limits.formats, max_pixels=limits.max_pixels)
     with _decoding(name, header.format):
         if opened is None:
             return _turn(_decode_jpeg(data, header, long_side), header.orientation), header.size_hw
-        image = _decode_raw(data, opened.size) if _beyond_pillow(data, opened) else _decode_pillow(opened)
+        image = _decode_raw(data, opened.size) if _for_opencv(data, opened) else _decode_pillow(opened)
         # Both decoders have turned a TIFF already.
         return _turn(image, 1 if header.format == "TIFF" else header.orientation), header.size_hw
 
 
 def _is_pillow(source: object) -> "TypeGuard[PIL.Image.Image]":
     pillow = sys.modules.get("PIL.Image")  # whoever holds one of its pictures has imported it
-    return pillow is not None and isinstance(source, pillow.Image)
+    kind = getattr(pillow, "Image", None)  # missing while another thread is still importing it
+    return kind is not None and isinstance(source, kind)
 
 
 @contextmanager
@@ -266,24 +267,26 @@ def _decode_jpeg(data: bytes, header: Header, long_side: int | None) -> Image:
     return _checked(image, (-(-width // factor), -(-height // factor)))
 
 
-def _beyond_pillow(data: bytes, opened: "PIL.ImageFile.ImageFile") -> bool:
-    """Return whether pillow would cut 16-bit colour to 8 bits, or loop over a compressed BMP in Python."""
+def _for_opencv(data: bytes, opened: "PIL.ImageFile.ImageFile") -> bool:
+    """Return whether OpenCV is to decode: where it is exact, it is faster, and it keeps all 16 bits of colour."""
+    if opened.format == "PNG":  # of grey with a transparent level, OpenCV forgets which
+        return opened.mode not in ("1", "L", "I;16") or "transparency" not in opened.info
+    if opened.format == "WEBP":
+        return data[12:16] != b"VP8X" or not data[20] & 2  # no animation
     if opened.format == "BMP":
-        return opened.info.get("compression") in (1, 2)
-    if opened.mode not in ("LA", "RGB", "RGBA"):
-        return False
-    if opened.format == "TIFF" and tiff_tag(opened, 258, 8) == 16:
+        return opened.info.get("compression") in (1, 2)  # over which pillow loops in Python
+    if opened.format == "TIFF" and opened.mode in ("RGB", "RGBA") and tiff_tag(opened, 258, 8) == 16:
         if tiff_tag(opened, 284, 1) != 1:
             raise ShapeError("a 16-bit TIFF with its channels in separate planes, which is not read")
         return True
-    return opened.format == "PNG" and data[24] == 16
+    return False
 
 
 def _decode_raw(data: bytes, size: tuple[int, int]) -> Image:
     """Return what OpenCV decodes without converting it: BGR(A) or grey of any depth."""
     values = _checked(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), size)
     if values.ndim == 3:
-        values = cv2.cvtColor(values, cv2.COLOR_BGRA2RGBA if values.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+        values = cv2.cvtColor(values, cv2.COLOR_BGRA2RGBA if values.shape[2] == 4 else cv2.COLOR_BGR2RGB, dst=values)
     return _rgb(values)
 
 
@@ -345,6 +348,8 @@ def _over_white(pixels: NDArray[np.uint8]) -> Image:
     """Return RGB as it is, and RGBA composited over white, rounded."""
     if pixels.shape[2] == 3:
         return pixels
+    if (pixels[..., 3] == 255).all():
+        return pixels[..., :3]
     alpha = pixels[..., 3:].astype(np.uint16)
     return ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)  # at most 65152
 
