@@ -304,8 +304,10 @@ def _decode_pillow(picture: "PIL.Image.Image") -> Image:
         values = np.asarray(picture)
         if picture.mode == "I" and picture.format == "PPM":  # 16 bits, of which pillow makes 32
             values = values.astype(np.uint16)
-        elif picture.format == "TIFF" and tiff_tag(picture, 262, 1) == 0 and values.dtype.kind == "u":  # white is zero
-            values = np.iinfo(np.uint16).max - values
+        elif picture.format == "TIFF" and values.dtype.kind == "u":
+            full = 2 ** tiff_tag(picture, 258, 16) - 1  # 12 bits are possible
+            values = (values.astype(np.uint32) * 65535 // full).astype(np.uint16)
+            values = 65535 - values if tiff_tag(picture, 262, 1) == 0 else values  # white is zero
         return _rgb(values)
     width, height = picture.size
     mode = "RGBA" if picture.has_transparency_data else "RGB"
@@ -325,7 +327,9 @@ def _rgb(values: Array) -> Image:
         raise ShapeError(f"image: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {values.shape}{hint}")
     image = _eight_bits(values)
     if channels == 1:
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+        return cv2.cvtColor(np.ascontiguousarray(image.reshape(image.shape[:2])), cv2.COLOR_GRAY2RGB).astype(
+            np.uint8, copy=False
+        )
     return np.ascontiguousarray(_over_white(image))
 
 

@@ -232,6 +232,9 @@ def deep() -> dict[str, tuple[bytes, Array]]:
     eight = np.rint(values / 257).astype(np.uint8)
     bgr, bgra, one = values[..., 2::-1], values[..., [2, 1, 0, 3]], values[..., 0]
     little = encode(one, "TIFF")
+    twelve = np.array([[0, 1, 8, 9], [2047, 2048, 4094, 4095]])
+    packed = b"".join(int(a << 12 | b).to_bytes(3, "big") for a, b in twelve.reshape(-1, 2))
+    place = encode(np.full((2, 4), 0x7777, np.uint16), "TIFF")
     return {
         "png rgb": (encode_cv2(".png", bgr), eight[..., :3]),
         "png rgba": (encode_cv2(".png", bgra), over_white(eight)),
@@ -244,6 +247,10 @@ def deep() -> dict[str, tuple[bytes, Array]]:
             grey(eight[..., 0]),
         ),
         "tiff grey, white is zero": (with_tag(little, 262, 0), grey(255 - eight[..., 0])),
+        "tiff grey of 12 bits": (
+            with_tag(place, 258, 12).replace(b"\x77" * 16, packed + bytes(4)),
+            grey(np.rint(twelve / 4095 * 255).astype(np.uint8)),
+        ),
         "pgm": (encode_cv2(".pgm", one), grey(eight[..., 0])),
         "tiff floating point": (encode((one / 65535).astype(np.float32), "TIFF"), grey(eight[..., 0])),
     }
