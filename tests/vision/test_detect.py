@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from openlepton.images import write_image
 
 from openlepton.card import ImageInput
 from openlepton.errors import UsageError
+from openlepton.images import write_image
 from openlepton.ops.geometry import Frame
 from openlepton.vision.detect import Detect
 
