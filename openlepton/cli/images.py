@@ -100,8 +100,13 @@ def _main_job(
     files: dict[str, bool],
     workers: int | None,
 ) -> None:
+    import cv2
+
     from openlepton import job
 
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # a damaged file is told in one line of ours, not in OpenCV's as well
     pictures = not no_images and (out is not None or not as_json)
     items = list(job.expand(sources))
     many = sum(1 for item in items if isinstance(item, job.Item)) > 1

@@ -134,7 +134,12 @@ def evaluate(
         draw_evaluation(plots, done)
     if as_json:
         card = {"name": predictor.card.name, "version": predictor.card.version}
-        header: dict[str, Any] = {"model": card, "data": data, "split": split, "size": size or predictor.card.input.size}
+        header: dict[str, Any] = {
+            "model": card,
+            "data": data,
+            "split": split,
+            "size": size or predictor.card.input.size,
+        }
         print(json.dumps(header | done.report.to_dict(), ensure_ascii=False))
         return
     _print_report(done.report)
