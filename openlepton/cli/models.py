@@ -34,7 +34,7 @@ def models(
         megabytes = sum(facts.size for facts in card.files.values()) / 1e6
         if as_json:
             print(json.dumps(card.model_dump(mode="json", exclude={"labels", "labels_zh"}), ensure_ascii=False))
-        numbers = "; ".join(f"{metric.name} {metric.value:g} ({metric.data})" for metric in card.metrics)
+        numbers = "; ".join(f"{metric.name} {metric.value:g}" for metric in card.metrics)
         rows.append([card.name, card.task, f"{len(card.labels)}", f"{megabytes:.1f} MB", card.licence, numbers])
     if not as_json:
         table(["model", "task", "classes", "size", "licence", "numbers"], rows)
