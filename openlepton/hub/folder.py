@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from openlepton.arrays import Array
 from openlepton.card import CARD_NAME, ModelCard, Parity, file_facts, format_card
 from openlepton.errors import OutputError, missing_extra
@@ -58,7 +60,9 @@ def write_model(
     shapes = [(1, 3, multiple * 4, multiple * 8), (3, 3, multiple * 4, multiple * 4)]
     found = export.parity(network, graph, shapes, tolerance=dict(TOLERANCE[weights_type]))
     header = {"source": draft.source}  # one entry: safetensors writes several in random order
-    files: dict[str, bytes] = {GRAPH: graph, WEIGHTS: safetensors.numpy.save(dict(tensors), header)}
+    # Contiguous: safetensors writes the memory as it lies, which for a network in channels-last is another order.
+    plain = {name: np.array(value, order="C") for name, value in tensors.items()}
+    files: dict[str, bytes] = {GRAPH: graph, WEIGHTS: safetensors.numpy.save(plain, header)}
     changes: dict[str, Any] = {
         "files": {file: file_facts(data) for file, data in files.items()},
         "parity": Parity(boxes_px=found.largest["boxes"], scores=found.largest["scores"], inputs=found.inputs),

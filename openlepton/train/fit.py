@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -18,9 +19,10 @@ from openlepton.data.loader import training_batches
 from openlepton.data.reader import Reader
 from openlepton.data.samples import Dataset, Split
 from openlepton.data.survey import Survey, survey
-from openlepton.errors import CheckpointMismatch, DataEmpty, OutputError, UsageError
+from openlepton.errors import CheckpointMismatch, DataEmpty, ImageError, OutputError, UsageError
 from openlepton.files import write_atomic
 from openlepton.metrics import DetectionReport
+from openlepton.nets.anchors import suit_anchors
 from openlepton.nets.yolov5 import Anchors, Yolov5
 from openlepton.runtimes.cores import usable_cores
 from openlepton.train.checkpoint import BEST, LAST, Checkpoint, Progress, load_checkpoint, save_checkpoint
@@ -28,6 +30,7 @@ from openlepton.train.config import Precision, TrainConfig
 from openlepton.train.evaluate import Evaluation, NetworkRuntime, Pair, evaluate
 from openlepton.train.interrupt import Interrupt
 from openlepton.train.loop import Training
+from openlepton.train.memory import explained
 from openlepton.train.publish import detect_task, publish
 from openlepton.train.ranks import Ranks, choose_device, joined
 from openlepton.train.report import Board, draw_batch, draw_curves, draw_evaluation, write_results
@@ -88,7 +91,8 @@ def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
             source = f"trained on from {taken.source}, {taken.taken} of its tensors"
             watch(Note(f"{source}; fresh: {len(taken.left)} tensors"))
         progress = Progress(anchors=network.config.anchors, classes=dataset.classes, source=source)
-        return _run(config, network.to(device), dataset, surveyed, progress, None, ranks, watch)
+        with explained(config):
+            return _run(config, network.to(device), dataset, surveyed, progress, None, ranks, watch)
 
 
 def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, watch: Watch = nobody) -> Trained:
@@ -121,7 +125,8 @@ def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, w
         device = choose_device(config.device, ranks)
         config = replace(config, precision=_precision(config.precision, device))
         network = detector(config.model, len(dataset.classes), progress.anchors).to(device)
-        return _run(config, network, dataset, surveyed, progress, checkpoint, ranks, watch)
+        with explained(config):
+            return _run(config, network, dataset, surveyed, progress, checkpoint, ranks, watch)
 
 
 def _run(
@@ -290,8 +295,24 @@ def _val_split(config: TrainConfig, dataset: Dataset, tell: Watch) -> str:
     return config.train_split
 
 
-def _anchors(config: TrainConfig, dataset: Dataset, surveyed: Survey, tell: Watch) -> Anchors | None:
-    return None
+def _anchors(config: TrainConfig, dataset: Dataset, surveyed: Survey, tell: Watch) -> Anchors:
+    """Return the published anchors where they suit the boxes as training will see them, else better ones."""
+    anchors = detector(config.model, 1).config.anchors
+    if config.anchors == "default":
+        return anchors
+    sizes = []
+    for index in surveyed.usable:
+        try:
+            sample = dataset[config.train_split][int(index)]
+        except ImageError:
+            continue  # the reader reports it
+        boxes = sample.objects.boxes[~sample.objects.crowd] * (config.size / max(sample.size_hw))
+        sizes.append((boxes[:, 2:] - boxes[:, :2]).astype(np.float32))
+    found = np.concatenate([*sizes, np.zeros((0, 2), np.float32)])
+    suited = suit_anchors(found[(found > 0).all(1)], anchors, max_ratio=config.loss.max_ratio, seed=config.seed)
+    if suited != anchors:
+        tell(Note(f"anchors fitted to the boxes: {suited}"))
+    return suited
 
 
 def _precision(wanted: Precision, device: torch.device) -> Precision:

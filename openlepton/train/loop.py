@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from openlepton.data.loader import Batch, training_batches
 from openlepton.data.reader import Reader
-from openlepton.errors import OutOfMemory, TrainingDiverged
+from openlepton.errors import TrainingDiverged
 from openlepton.nets.yolov5 import Yolov5
 from openlepton.nets.yolov5_loss import Yolov5Loss
 from openlepton.train.checkpoint import Checkpoint, Progress
@@ -111,7 +111,6 @@ class Training:
 
         Raises:
             TrainingDiverged: A loss or a weight is not a finite number any more.
-            OutOfMemory: A batch does not fit into memory.
         """
         self.network.train()
         for module in self.frozen:
@@ -121,7 +120,7 @@ class Training:
         if self.progress.sums:
             sums += torch.tensor(self.progress.sums, dtype=torch.float64, device=self.device)
         started, pending, look = time.perf_counter(), 0, 1 if self.device.type == "cpu" else 20
-        with _explained(self.config), contextlib.closing(self._load(epoch, first)) as batches:
+        with contextlib.closing(self._load(epoch, first)) as batches:
             for number, batch in enumerate(batches, first):
                 now = pace(self.config, epoch, number, self.batches)
                 last = number + 1 == self.batches
@@ -216,18 +215,3 @@ class Training:
                 f"epoch {self.progress.epoch + 1}: a weight is not finite any more; a lower learning rate helps "
                 f"(lr is {self.config.lr:g}); the last checkpoint is intact"
             )
-
-
-@contextlib.contextmanager
-def _explained(config: TrainConfig) -> Iterator[None]:
-    """Turn what torch raises when memory runs out into one line that says what helps."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        text = str(error)
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text:
-            raise OutOfMemory(
-                f"a batch of {config.batch} images at {config.size} px does not fit into memory: take a smaller batch "
-                "(gradients are accumulated all the same) or a smaller size; the last checkpoint is intact"
-            ) from error
-        raise
