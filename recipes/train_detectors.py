@@ -43,6 +43,9 @@ RECIPES = {
     "bccd": replace(
         SHORT,
         name="yolov5n-bccd",
+        batch=8,  # few images: smaller batches make more steps
+        nominal_batch=8,
+        lr=1.5e-3,
         epochs=60,
         closing_epochs=8,
         augment=replace(PRESETS["low"], flipud=0.5),  # cells have no upside

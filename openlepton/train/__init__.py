@@ -10,7 +10,7 @@ except ModuleNotFoundError as error:
 
 from openlepton.train.config import LossConfig, TrainConfig
 from openlepton.train.evaluate import Evaluation, evaluate
-from openlepton.train.fit import Trained, fit, resume
+from openlepton.train.run import Trained, fit, resume
 
 __all__ = ["Evaluation", "LossConfig", "TrainConfig", "Trained", "evaluate", "fit", "resume"]
 

@@ -33,7 +33,7 @@ def home(tmp_path_factory, photos, yolov5n_folder):
         labels.mkdir(parents=True)
         shutil.copy(photo, images / photo.name)
         (labels / f"{photo.stem}.txt").write_text("0 0.5 0.5 0.2 0.4\n")
-    (folder / "my-data" / "classes.txt").write_text("thing\n")
+    (folder / "my-data" / "classes.txt").write_text("person\n")
     return folder
 
 
