@@ -1,4 +1,8 @@
-"""Train the detectors that ship: `python recipes/train_detectors.py roadsign|bccd --data FOLDER --out FOLDER`.
+"""Train the detectors that ship.
+
+    python recipes/train_detectors.py bccd --data BCCD --out runs/bccd --stop-after 30
+    python recipes/train_detectors.py roadsign --data ROADSIGN --out runs/roadsign --stop-after 30
+    python recipes/train_detectors.py roadsign-448 --data ROADSIGN --out runs/roadsign-448 --pretrained runs/roadsign/best
 
 The data sets are Kaggle's "Road Sign Detection" (CC0) and BCCD (MIT) as YOLO folders with `classes.txt`, `train.txt` and
 `val.txt`. On one core of a 2023 server each takes about half an hour; the same processor, torch and number of threads give
@@ -6,6 +10,7 @@ the same weights again. `--resume` goes on with a training that was interrupted.
 """
 
 import argparse
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +45,17 @@ SHORT = TrainConfig(
 )
 RECIPES = {
     "roadsign": replace(SHORT, name="yolov5n-roadsign", epochs=40, closing_epochs=6),
+    # Traffic lights are small: at 320 pixels their AP50 was 0.29, at 448 without any training there 0.43.
+    "roadsign-448": replace(
+        SHORT,
+        name="yolov5n-roadsign",
+        size=448,
+        epochs=10,
+        lr=6e-4,
+        warmup_bias_lr=6e-4,
+        warmup_epochs=0.5,
+        closing_epochs=5,
+    ),
     "bccd": replace(
         SHORT,
         name="yolov5n-bccd",
@@ -61,17 +77,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; its best/ is the model")
     parser.add_argument("--pretrained", default="", help="a model folder or .safetensors to start from")
     parser.add_argument("--epochs", type=int, help="another number of epochs")
+    parser.add_argument("--stop-after", type=int, default=0, help="interrupt it after this epoch")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     options = parser.parse_args()
+
+    def watch(event: Event) -> None:
+        tell(event)
+        if isinstance(event, Epoch) and event.epoch + 1 == options.stop_after:
+            signal.raise_signal(signal.SIGINT)
+
     if options.resume:
-        trained = resume(options.out, watch=tell)
+        trained = resume(options.out, watch=watch)
     else:
         recipe = RECIPES[options.which]
         command = f"python recipes/train_detectors.py {options.which} --data {Path(options.data).name}"
-        command += f" --pretrained {Path(options.pretrained).name}" if options.pretrained else ""
+        command += f" --pretrained {'/'.join(Path(options.pretrained).parts[-2:])}" if options.pretrained else ""
         command += f" --epochs {options.epochs}" if options.epochs else ""
+        command += f" --stop-after {options.stop_after}" if options.stop_after else ""
         changes = {"data": options.data, "out": str(options.out), "pretrained": options.pretrained, "command": command}
-        trained = fit(replace(recipe, epochs=options.epochs or recipe.epochs, **changes), watch=tell)
+        trained = fit(replace(recipe, epochs=options.epochs or recipe.epochs, **changes), watch=watch)
     if trained.report is not None:
         print({name: round(value, 4) for name, value in trained.report.summary().items()})
 

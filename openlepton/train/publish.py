@@ -60,7 +60,9 @@ def publish(
     predictor: Predictor[Detections] = load(out)
     evaluation = evaluate(predictor, val, workers=config.workers, batch=8)
     where = f"{dataset.name} {val.name}, {evaluation.report.images:,} images"
-    measure = f"openlepton evaluate {out.as_posix()} {config.data} --split {val.name}"
+    # A model with a name is meant for others, who have it and the data set elsewhere.
+    model, data = (card.name, dataset.name) if config.name else (out.as_posix(), config.data)
+    measure = f"openlepton evaluate {model} {data} --split {val.name}"
     numbers = (("AP50-95", evaluation.report.ap), ("AP50", evaluation.report.ap50), ("AP75", evaluation.report.ap75))
     metrics = tuple(
         Metric(name=name, value=round(value, 4), data=where, command=measure)
