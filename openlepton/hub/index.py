@@ -55,9 +55,11 @@ def default(task: str) -> str:
         ModelNotFound: No model for the task ships with this release; the message says how to get one.
     """
     if task not in DEFAULTS:
+        special = [folder.card.name for folder in models() if folder.card.task == task]
+        others = f", or take one that ships for a purpose of its own: {', '.join(special)}" if special else ""
         raise ModelNotFound(
-            f"this release ships no model to {task} with: make one by `openlepton convert WEIGHTS.pt OUT --licence SPDX`, "
-            "then name it: `--model OUT`"
+            f"this release ships no general model to {task} with: make one by `openlepton convert WEIGHTS.pt OUT "
+            f"--licence SPDX`, then name it: `--model OUT`{others}"
         )
     return DEFAULTS[task]
 

@@ -209,6 +209,7 @@ def test_named_tensors_alone_need_labels(trained: Callable[..., Any], tmp_path: 
     np.testing.assert_allclose(run(tmp_path / "out", images)[1], decode(network, images)[1], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_averaged_weights_are_preferred(trained: Callable[..., Any], write_foreign: Write) -> None:
     def add_average(model: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["ema"] = deepcopy(model)

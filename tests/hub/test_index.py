@@ -138,7 +138,7 @@ def test_the_default_of_every_task_ships() -> None:
 def test_a_task_without_a_default_says_how_to_get_a_model() -> None:
     assert "segment" not in index.DEFAULTS
     with pytest.raises(
-        ModelNotFound, match=r"no model to segment with: .*openlepton convert WEIGHTS.pt OUT.*--model OUT"
+        ModelNotFound, match=r"no general model to segment with: .*openlepton convert WEIGHTS.pt OUT.*--model OUT"
     ):
         default("segment")
 

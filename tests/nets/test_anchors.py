@@ -89,6 +89,7 @@ def test_specks_do_not_shape_anchors(flat_boxes: Floats) -> None:
     assert found == suit_anchors(flat_boxes, ANCHORS_P5, generations=0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_million_boxes_take_seconds(any_flat_boxes: Floats) -> None:
     found = suit_anchors(np.repeat(any_flat_boxes, 2500, axis=0), ANCHORS_P5, generations=100)

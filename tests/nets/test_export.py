@@ -75,6 +75,7 @@ def test_half_weights_halve_the_file_and_compute_in_single(network: yolov5.Yolov
     assert 0 < np.abs(got[1] - wanted[1]).max() < 2e-3
 
 
+@pytest.mark.slow
 def test_weights_that_come_from_half_precision_lose_nothing(network: yolov5.Yolov5) -> None:
     halved = copy.deepcopy(network)
     with torch.no_grad():

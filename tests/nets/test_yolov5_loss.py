@@ -266,6 +266,7 @@ def test_gradients_are_finite_without_objects() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_what_the_loss_asks_for_decodes_to_the_object() -> None:
     network = yolov5.build("n", 3)
     maps = [level.requires_grad_() for level in empty_maps(3)]  # learned directly, whatever network would give them

@@ -140,6 +140,7 @@ def models(draw):
     return whole(graph, draw(st.integers(13, 28)), draw(st.integers(7, 14)), domain, draw(TEXT), properties)
 
 
+@pytest.mark.slow
 @given(models())
 def test_every_valid_model_passes_and_its_facts_are_what_onnx_reads(model):
     assert check_onnx(model.SerializeToString()) == facts_of(model)
@@ -216,6 +217,7 @@ def edited(data, edits):
     return data
 
 
+@pytest.mark.slow
 @settings(max_examples=1500)
 @given(st.sampled_from(SEEDS), st.lists(EDITS, max_size=4))
 def test_whatever_bytes_come_they_are_refused_or_harmless(seed, edits):

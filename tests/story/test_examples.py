@@ -37,7 +37,11 @@ def home(tmp_path_factory, photos, yolov5n_folder):
     return folder
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+SLOW = {"train.py", "convert.py", "evaluate.py"}
+RUNS = [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW)) for path in EXAMPLES]
+
+
+@pytest.mark.parametrize("example", RUNS)
 def test_an_example_runs_as_it_stands(example, home, tmp_path):
     if example.name == "convert.py":  # it makes the folder that the others use
         shutil.copy(home / "yolov5n.pt", tmp_path)

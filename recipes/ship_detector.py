@@ -1,0 +1,55 @@
+"""Put a trained detector into the zoo: `python recipes/ship_detector.py RUN/best`.
+
+The graph and the card go, the card with class names in Chinese and with what its numbers were chosen on. The weights by name
+(`model.safetensors`) stay where they are: to run the model takes the graph alone.
+"""
+
+import sys
+from pathlib import Path
+
+from openlepton.card import CARD_NAME, format_card, open_folder
+from openlepton.hub.index import ZOO
+
+CHINESE = {
+    "Platelets": "血小板",
+    "RBC": "红细胞",
+    "WBC": "白细胞",
+    "crosswalk": "人行横道",
+    "speedlimit": "限速",
+    "stop": "停车让行",
+    "trafficlight": "红绿灯",
+}
+DESCRIPTIONS = {
+    "yolov5n-bccd": "YOLOv5n that counts blood cells on microscope images: platelets, red and white cells.",
+    "yolov5n-roadsign": "YOLOv5n that finds crosswalk, speed limit and stop signs and traffic lights.",
+}
+SOURCES = {
+    "yolov5n-bccd": "BCCD Dataset (MIT)",
+    "yolov5n-roadsign": "Kaggle's Road Sign Detection (CC0)",
+}
+GRAPH = "model.onnx"
+
+
+def main(run: Path) -> None:
+    """Write the zoo's folder from the run's."""
+    folder = open_folder(run)
+    card = folder.card
+    out = ZOO / card.name
+    note = "the best epoch was chosen on these same images"
+    shipped = card.model_copy(
+        update={
+            "description": DESCRIPTIONS[card.name],
+            "source": f"{card.source}; data: {SOURCES[card.name]}",
+            "labels_zh": tuple(CHINESE[label] for label in card.labels),
+            "files": {GRAPH: card.files[GRAPH]},
+            "metrics": tuple(metric.model_copy(update={"note": note}) for metric in card.metrics),
+        }
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / GRAPH).write_bytes(folder.read(GRAPH))
+    (out / CARD_NAME).write_text(format_card(shipped), encoding="utf-8")
+    print(f"{out}: {', '.join(f'{metric.name} {metric.value:g}' for metric in shipped.metrics)}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
