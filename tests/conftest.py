@@ -11,6 +11,9 @@ import openlepton
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import onnxruntime by themselves
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have the cores already; torch must not take each of them again
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Continuous integration asks the same questions each time; a developer's machine asks new ones.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("dev", deadline=None)
