@@ -48,3 +48,10 @@ def yolov5n_folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / "yolov5n"
     convert(Path(__file__).parent / "fixtures" / "yolov5" / "yolov5n.pt", out, licence="Apache-2.0")
     return out
+
+
+def pytest_collection_modifyitems(items):
+    """Call slow every test that waits for the one long training of the suite."""
+    for item in items:
+        if "able" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)

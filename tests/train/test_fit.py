@@ -315,6 +315,7 @@ def test_a_training_learns_what_it_is_shown(able):
     assert able.report.ap50 > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"precision": "bfloat16"}], ids=["float32", "bfloat16"])
 def test_the_published_settings_make_the_losses_fall(config, change):
     plain = replace(config, augment=PRESETS["none"], nominal_batch=4, epochs=20, evaluate_every=20)

@@ -52,6 +52,8 @@ with joined("cpu") as ranks:
     Path(f"{config.out}-{ranks.rank}.safetensors").write_bytes(safetensors.torch.save(state))
 """
 
+pytestmark = pytest.mark.slow
+
 
 def in_two_processes(script, config, folder):
     path = folder / "script.py"
