@@ -3,9 +3,11 @@
 Importing this package needs the extra `train`.
 """
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
+from openlepton.card import Task
 from openlepton.errors import missing_extra
 
 try:
@@ -19,23 +21,32 @@ from openlepton.nets import efficientnet, yolov5
 class Build(Protocol):
     """Builds a network with fresh weights for so many classes."""
 
-    def __call__(self, *, classes: int) -> nn.Module:
-        """Return the network."""
+    def __call__(self, *, classes: int, **changes: Any) -> nn.Module:
+        """Return the network; `changes` are fields of its config, such as `anchors` in pixels where it has any."""
 
 
-NETS: dict[str, Build] = {
-    "efficientnet-lite0": partial(efficientnet.build, "lite0"),
-    "efficientnet-lite1": partial(efficientnet.build, "lite1"),
-    "efficientnet-lite2": partial(efficientnet.build, "lite2"),
-    "yolov5n": partial(yolov5.build, "n"),
-    "yolov5s": partial(yolov5.build, "s"),
-    "yolov5m": partial(yolov5.build, "m"),
-    "yolov5l": partial(yolov5.build, "l"),
-    "yolov5x": partial(yolov5.build, "x"),
-    "yolov5n6": partial(yolov5.build, "n6"),
-    "yolov5s6": partial(yolov5.build, "s6"),
-    "yolov5m6": partial(yolov5.build, "m6"),
-    "yolov5l6": partial(yolov5.build, "l6"),
-    "yolov5x6": partial(yolov5.build, "x6"),
+@dataclass(frozen=True)
+class Net:
+    """An architecture: what it is for, and what builds it."""
+
+    task: Task
+    """As cards say it."""
+    build: Build
+
+
+NETS: dict[str, Net] = {
+    "efficientnet-lite0": Net("classify", partial(efficientnet.build, "lite0")),
+    "efficientnet-lite1": Net("classify", partial(efficientnet.build, "lite1")),
+    "efficientnet-lite2": Net("classify", partial(efficientnet.build, "lite2")),
+    "yolov5n": Net("detect", partial(yolov5.build, "n")),
+    "yolov5s": Net("detect", partial(yolov5.build, "s")),
+    "yolov5m": Net("detect", partial(yolov5.build, "m")),
+    "yolov5l": Net("detect", partial(yolov5.build, "l")),
+    "yolov5x": Net("detect", partial(yolov5.build, "x")),
+    "yolov5n6": Net("detect", partial(yolov5.build, "n6")),
+    "yolov5s6": Net("detect", partial(yolov5.build, "s6")),
+    "yolov5m6": Net("detect", partial(yolov5.build, "m6")),
+    "yolov5l6": Net("detect", partial(yolov5.build, "l6")),
+    "yolov5x6": Net("detect", partial(yolov5.build, "x6")),
 }
 """Every network that can be built, by the name that cards give as `architecture`."""

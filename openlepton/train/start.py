@@ -35,7 +35,7 @@ def detector(architecture: str, classes: int, anchors: Anchors | None = None) ->
     Raises:
         UsageError: No detector that can be trained has that name.
     """
-    names = [name for name in NETS if name.startswith("yolov5")]
+    names = [name for name, net in NETS.items() if net.task == "detect"]
     if architecture not in names:
         raise UsageError(f"model: expected one of {', '.join(names)}, got {architecture!r}")
     changes = {} if anchors is None else {"anchors": anchors}

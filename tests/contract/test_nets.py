@@ -9,7 +9,7 @@ from torch import nn
 from openlepton.nets import NETS
 from openlepton.nets.export import export_onnx, parity
 
-DETECTORS = [name for name in NETS if name.startswith("yolo")]
+DETECTORS = [name for name, net in NETS.items() if net.task == "detect"]
 SMALL = [name for name in NETS if name in ("yolov5n", "yolov5n6", "efficientnet-lite0")]
 SIZE = 128  # a multiple of every network's stride
 TOLERANCE = {"boxes": 0.02, "scores": 1e-4}
@@ -18,7 +18,7 @@ TOLERANCE = {"boxes": 0.02, "scores": 1e-4}
 def build(name: str, classes: int) -> Any:
     """A network without storage, so that the largest costs nothing."""
     with torch.device("meta"):
-        return NETS[name](classes=classes).eval()
+        return NETS[name].build(classes=classes).eval()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -60,7 +60,7 @@ def test_every_parameter_is_trained_and_every_norm_is_fused_away(name: str) -> N
 @pytest.mark.parametrize("name", SMALL)
 def test_the_graph_equals_the_network(name: str) -> None:
     torch.manual_seed(0)
-    network: Any = NETS[name](classes=3).train()
+    network: Any = NETS[name].build(classes=3).train()
     with torch.no_grad():
         network(torch.rand(4, 3, SIZE, SIZE))  # the norms learn what their maps look like
     network.eval()

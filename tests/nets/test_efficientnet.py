@@ -162,7 +162,7 @@ def test_it_learns_to_tell_four_images_apart():
 
 def test_the_table_builds_each_size_for_any_number_of_classes():
     for size in SIZES:
-        network = NETS[f"efficientnet-{size}"](classes=3)
+        network = NETS[f"efficientnet-{size}"].build(classes=3)
         assert network.classifier.out_features == 3
         assert network.config.size == SIZES[size].size
 
