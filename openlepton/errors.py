@@ -27,6 +27,7 @@
     +-- TrainError             train
     |   +-- TrainingDiverged   training-diverged     a loss or a weight is not a finite number any more
     |   +-- OutOfMemory        out-of-memory         a batch does not fit into memory
+    +-- RulesInvalid           rules-invalid         a hand-written file of zones, rules or a camera says what is not understood
     +-- OutputError            output                a result could not be written
 """
 
@@ -181,6 +182,12 @@ class OutOfMemory(TrainError):
     """A batch does not fit into memory."""
 
     code = "out-of-memory"
+
+
+class RulesInvalid(OpenLeptonError):
+    """A hand-written file of zones, rules or a camera is missing, malformed, or says what is not understood."""
+
+    code = "rules-invalid"
 
 
 class OutputError(OpenLeptonError):
