@@ -15,7 +15,7 @@ from openlepton.cli.tell import complain, table
 from openlepton.errors import UsageError
 
 if TYPE_CHECKING:
-    from openlepton.metrics import DetectionReport
+    from openlepton.metrics import Timing
     from openlepton.train.watch import Event
 
 
@@ -97,7 +97,7 @@ def train(
             trained = fit(replace(config, **given), watch=watch)  # type: ignore[arg-type]
     if trained.report is not None:
         _print_report(trained.report)
-        print(f"the model is {trained.best}; use it: openlepton detect PHOTO --model {trained.best}")
+        print(f"the model is {trained.best}; use it: openlepton {trained.task} PHOTO --model {trained.best}")
     if trained.interrupted:
         raise typer.Exit(130)
 
@@ -145,18 +145,16 @@ def evaluate(
     _print_report(done.report)
 
 
-def _print_report(report: "DetectionReport") -> None:
-    from openlepton.metrics.detection import HEADER
-
+def _print_report(report: Any) -> None:
     def shown(value: Any) -> str:
         return value if isinstance(value, str) else f"{value}" if isinstance(value, int) else f"{value:.3f}"
 
     numbers = report.summary()
     table(list(numbers), [[shown(value) for value in numbers.values()]])
     print()
-    table(list(HEADER), ([shown(value) for value in row] for row in report.rows()))
-    if report.timing is not None:
-        times = report.timing
+    table(list(report.header), ([shown(value) for value in row] for row in report.rows()))
+    times: Timing | None = getattr(report, "timing", None)
+    if times is not None:
         print(
             f"\n{report.images} images; median ms: prepare {times.prepare_ms:.1f}, infer {times.infer_ms:.1f}, "
             f"finish {times.finish_ms:.1f} (with every box above a score of 0.001)"

@@ -75,6 +75,11 @@ class DetectionReport:
     timing: Timing | None = None
     """How long one image took, where that was measured."""
 
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The columns of `rows`."""
+        return HEADER
+
     def summary(self) -> dict[str, float]:
         """Return the headline numbers by name, COCO's twelve in its order, then the best confidence."""
         ap = {name: getattr(self, name) for name in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")}

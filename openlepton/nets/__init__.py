@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_extra(error.name, "train") from None
 
-from openlepton.nets import efficientnet, yolov5
+from openlepton.nets import efficientnet, yolov5, yolox
 
 
 class Build(Protocol):
@@ -48,5 +48,11 @@ NETS: dict[str, Net] = {
     "yolov5m6": Net("detect", partial(yolov5.build, "m6")),
     "yolov5l6": Net("detect", partial(yolov5.build, "l6")),
     "yolov5x6": Net("detect", partial(yolov5.build, "x6")),
+    "yolox-nano": Net("detect", partial(yolox.build, "nano")),
+    "yolox-tiny": Net("detect", partial(yolox.build, "tiny")),
+    "yolox-s": Net("detect", partial(yolox.build, "s")),
+    "yolox-m": Net("detect", partial(yolox.build, "m")),
+    "yolox-l": Net("detect", partial(yolox.build, "l")),
+    "yolox-x": Net("detect", partial(yolox.build, "x")),
 }
 """Every network that can be built, by the name that cards give as `architecture`."""

@@ -20,11 +20,19 @@ class Conv(nn.Module):
     """`(B, in, H, W)` to `(B, out, H / stride, W / stride)`: convolution without bias, batch norm, activation."""
 
     def __init__(
-        self, cin: int, cout: int, kernel: int = 1, stride: int = 1, *, pad: int | None = None, act: Activation = "silu"
+        self,
+        cin: int,
+        cout: int,
+        kernel: int = 1,
+        stride: int = 1,
+        *,
+        pad: int | None = None,
+        groups: int = 1,
+        act: Activation = "silu",
     ) -> None:
         super().__init__()
         pad = kernel // 2 if pad is None else pad
-        self.conv = nn.Conv2d(cin, cout, kernel, stride, pad, bias=False)
+        self.conv = nn.Conv2d(cin, cout, kernel, stride, pad, groups=groups, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(cout, eps=1e-3, momentum=0.03)
         self.act = ACTIVATIONS[act]()
 

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from openlepton.errors import UsageError
 from openlepton.nets.blocks import Activation, Conv, fuse_children
+from openlepton.nets.losses import LossConfig
+from openlepton.nets.yolov5_loss import Yolov5Loss
 
 Anchors = tuple[tuple[tuple[float, float], ...], ...]
 Layout = Literal["v6", "v5"]
@@ -283,6 +285,16 @@ class Yolov5(nn.Module):
         head = self.model[-1]
         assert isinstance(head, Detect | DetectApart)
         return head
+
+    @property
+    def stages(self) -> tuple[Sequence[nn.Module], int]:
+        """The numbered layers, and how many of them are the backbone: the neck begins with a convolution and an upsampling."""
+        upsample = next(index for index, module in enumerate(self.model) if isinstance(module, nn.Upsample))
+        return list(self.model), upsample - 1
+
+    def criterion(self, weights: LossConfig, size: int) -> Yolov5Loss:
+        """Return the loss for images of `size` pixels."""
+        return Yolov5Loss(self.config, weights, size)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return raw maps `(B, A * (5 + C), H / s, W / s)` for every stride s, finest first.

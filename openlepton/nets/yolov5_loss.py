@@ -1,47 +1,24 @@
 """What YOLOv5 learns from: which cells answer for which object, and the loss of boxes, objectness and classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import pi
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from openlepton.errors import ShapeError, UsageError
-from openlepton.nets.yolov5 import Config
+from openlepton.errors import ShapeError
+from openlepton.nets.losses import LossConfig
+
+if TYPE_CHECKING:
+    from openlepton.nets.yolov5 import Config
 
 BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 """Weight of each level's objectness, finest first, by the number of levels."""
 
 NEIGHBOUR = 0.5
 """An object whose centre lies less than this from a neighbouring cell is that cell's too."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the parts of the loss, and who answers for an object; the published values.
-
-    Raises:
-        UsageError: A value is out of range.
-    """
-
-    box: float = 0.05
-    obj: float = 1.0
-    """For images of 640 pixels."""
-    cls: float = 0.5
-    """For 80 classes."""
-    max_ratio: float = 4.0
-    """Anchors answer for objects less than so many times as wide and high, and no fewer than one in so many."""
-    smoothing: float = 0.0
-    """What the classes' targets are drawn towards 1/2 by (label smoothing)."""
-    focus: float = 0.0
-    """The exponent of focal loss (Lin et al. 2017, there 1.5 to 2); 0 is cross-entropy."""
-
-    def __post_init__(self) -> None:
-        if min(self.box, self.obj, self.cls, self.focus) < 0 or self.max_ratio <= 1 or not 0 <= self.smoothing < 1:
-            raise UsageError(f"loss: expected weights of 0 or more, max_ratio above 1, smoothing 0 to 1, got {self}")
 
 
 class Assigned(NamedTuple):
@@ -67,7 +44,9 @@ class Yolov5Loss:
         size: Longest side of the images of the training, pixels.
     """
 
-    def __init__(self, config: Config, weights: LossConfig, size: int = 640) -> None:
+    parts = ("box", "obj", "cls")
+
+    def __init__(self, config: "Config", weights: LossConfig, size: int = 640) -> None:
         levels = len(config.anchors)
         self.config, self.max_ratio, self.focus = config, weights.max_ratio, weights.focus
         self.high, self.low = 1 - weights.smoothing / 2, weights.smoothing / 2

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from openlepton.data.augment import PRESETS, AugmentConfig
 from openlepton.errors import CheckpointMismatch, UsageError
 from openlepton.hub.folder import WeightsType
-from openlepton.nets.yolov5_loss import LossConfig
+from openlepton.nets.losses import LossConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["linear", "cosine"]

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,10 @@ from torch.nn import functional
 from openlepton.data.loader import Batch, training_batches
 from openlepton.data.reader import Reader
 from openlepton.errors import TrainingDiverged
-from openlepton.nets.yolov5 import Yolov5
-from openlepton.nets.yolov5_loss import Yolov5Loss
 from openlepton.train.checkpoint import Checkpoint, Progress
 from openlepton.train.config import TrainConfig
 from openlepton.train.interrupt import Interrupt
+from openlepton.train.lesson import Lesson
 from openlepton.train.ranks import Ranks
 from openlepton.train.schedule import (
     Averaged,
@@ -33,7 +33,6 @@ from openlepton.train.start import freeze
 from openlepton.train.watch import Step, Watch
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PARTS = ("box", "obj", "cls")
 
 
 class Training:
@@ -41,7 +40,8 @@ class Training:
 
     Args:
         config: What was asked for; its precision is not `auto` any more.
-        network: On its device.
+        lesson: Of the network's task.
+        network: A `Trainable` on its device.
         reader: The images.
         progress: How far it is.
         ranks: Which process this is.
@@ -51,24 +51,26 @@ class Training:
     def __init__(
         self,
         config: TrainConfig,
-        network: Yolov5,
+        lesson: Lesson,
+        network: Any,
         reader: Reader,
         progress: Progress,
         ranks: Ranks,
         watch: Watch,
     ) -> None:
         self.config, self.reader, self.progress, self.ranks = config, reader, progress, ranks
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.lesson = lesson
+        self.network = network.to(memory_format=torch.channels_last)
         self.device = next(network.parameters()).device
         self.frozen = freeze(network, config.freeze)
-        self.loss = Yolov5Loss(network.config, config.loss, config.size)
+        self.loss = network.criterion(config.loss, config.size)
         self.averaged = Averaged(network, config.ema_decay, config.ema_ramp)
         self.optimizer = make_optimizer(network, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self._watch = watch
-        self._run: nn.Module = network
+        self._run: Any = network
         if config.compile:
-            self._run = torch.compile(network)  # type: ignore[assignment]
+            self._run = torch.compile(network)
         if ranks.count > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self._run = nn.parallel.DistributedDataParallel(self._run, device_ids=ids)
@@ -116,7 +118,7 @@ class Training:
         for module in self.frozen:
             module.eval()
         epoch, first = self.progress.epoch, self.progress.batch
-        sums = torch.zeros(len(PARTS), dtype=torch.float64, device=self.device)
+        sums = torch.zeros(len(self.loss.parts), dtype=torch.float64, device=self.device)
         if self.progress.sums:
             sums += torch.tensor(self.progress.sums, dtype=torch.float64, device=self.device)
         started, pending, look = time.perf_counter(), 0, 1 if self.device.type == "cpu" else 20
@@ -146,7 +148,7 @@ class Training:
             self.reader,
             epoch,
             batch_size=self._share,
-            config=config.augment.closing() if closing else config.augment,
+            config=self.lesson.augmentation(config, closing=closing),
             seed=config.seed,
             first=first,
             share=(self.ranks.rank, self.ranks.count),
@@ -158,14 +160,15 @@ class Training:
         images, targets = self._on_device(batch, epoch, number)
         precision = PRECISIONS[self.config.precision]
         alone = isinstance(self._run, nn.parallel.DistributedDataParallel) and not stepping
-        with self._run.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
+        with self._run.no_sync() if alone else contextlib.nullcontext():
             with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
                 maps = self._run(images)
             total, parts = self.loss(maps, targets)
-            self.scaler.scale(total * self.ranks.count).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(total * self.ranks.count).backward()
         if stepping:
             self._step(now)
-        return parts.detach().double()
+        losses: Tensor = parts.detach().double()
+        return losses
 
     def _step(self, now: Pace) -> None:
         set_pace(self.optimizer, now)
@@ -176,20 +179,18 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.averaged.update(self.network)
 
-    def _on_device(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-        """Return images `(B, 3, H, W)` 0 to 1 and targets `(N, 6)`: image, class, centre and size in pixels."""
+    def _on_device(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Any]:
+        """Return images `(B, 3, H, W)` 0 to 1, and what the loss compares with."""
         images = torch.from_numpy(batch.images).to(self.device, non_blocking=True)
         images = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-        x1, y1, x2, y2 = batch.boxes.T
-        columns = (batch.rows, batch.class_ids, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
-        targets = torch.from_numpy(np.stack(columns, 1).astype(np.float32)).to(self.device, non_blocking=True)
+        scale = 1.0
         if self.config.multi_scale:
             reach, multiple = self.config.multi_scale, self.network.multiple
             rng = np.random.default_rng(np.random.SeedSequence(self.config.seed, spawn_key=(epoch, 0, number)))
             side = max(round(self.config.size * rng.uniform(1 - reach, 1 + reach) / multiple), 1) * multiple
-            targets[:, 2:] *= side / images.shape[-1]
+            scale = side / images.shape[-1]
             images = functional.interpolate(images, (side, side), mode="bilinear", align_corners=False)
-        return images, targets
+        return images, self.lesson.targets(batch, self.device, scale)
 
     def _means(self, sums: Tensor, count: int) -> dict[str, float]:
         values = [value / self.ranks.count / count for value in self.ranks.total(sums.tolist())]
@@ -198,7 +199,7 @@ class Training:
                 f"epoch {self.progress.epoch + 1}, batch {count}: the loss is not finite any more; "
                 f"a lower learning rate helps (lr is {self.config.lr:g}); the last checkpoint is intact"
             )
-        return dict(zip(PARTS, values, strict=True))
+        return dict(zip(self.loss.parts, values, strict=True))
 
     def _tell(self, losses: Mapping[str, float], done: int, first: int, started: float) -> None:
         speed = (done - first) / max(time.perf_counter() - started, 1e-9)  # batches a second

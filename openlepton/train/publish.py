@@ -1,34 +1,26 @@
 """The best epoch as a model folder whose card says how good it is, on what, and which command measures that again."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from openlepton import __version__
-from openlepton.card import CONTRACT, DetectFacts, ImageInput, Metric, ModelCard, file_facts, open_folder
+from openlepton.card import CONTRACT, Metric, ModelCard, file_facts, open_folder
 from openlepton.data.samples import Dataset, Split
 from openlepton.hub.convert import model_name
 from openlepton.hub.folder import GRAPH, write_card, write_model
-from openlepton.nets.yolov5 import Yolov5
-from openlepton.predictor import Predictor, load
-from openlepton.results import Detections
 from openlepton.train.checkpoint import Progress
 from openlepton.train.config import TrainConfig
-from openlepton.train.evaluate import Evaluation, evaluate
-from openlepton.vision.detect import Detect
-
-
-def detect_task(config: TrainConfig, network: Yolov5, names: Sequence[str]) -> Detect:
-    """Return what surrounds the network in evaluation, as its card will say."""
-    return Detect(_input(config, network), tuple(names))
+from openlepton.train.lesson import Lesson, Measured
 
 
 def publish(
-    out: Path, network: Yolov5, config: TrainConfig, dataset: Dataset, val: Split, progress: Progress
-) -> Evaluation:
+    out: Path, lesson: Lesson, network: Any, config: TrainConfig, dataset: Dataset, val: Split, progress: Progress
+) -> Measured:
     """Write `network` to the model folder `out`, evaluate its graph, and write what came out into its card.
 
     Args:
         out: The folder.
+        lesson: Of the network's task.
         network: In evaluation mode, on the processor.
         config: Of the training.
         dataset: What it was trained on.
@@ -41,7 +33,6 @@ def publish(
         contract=CONTRACT,
         name=model_name(config.name or Path(config.out).resolve().name),
         version="1",
-        task="detect",
         architecture=config.model,
         description=f"{config.model} for {', '.join(dataset.classes[:8])}{' and more' if len(dataset.classes) > 8 else ''}",
         licence=config.licence,
@@ -51,29 +42,20 @@ def publish(
             f"by OpenLepton {__version__}{command}"
         ),
         labels=dataset.classes,
-        input=_input(config, network),
-        detect=DetectFacts(strides=network.config.strides, anchors=network.config.anchors),
         files={GRAPH: file_facts(b"?")},
+        **lesson.facts(config, network),
     )
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}
     card = write_model(out, network, draft, tensors, weights_type=config.store)
-    predictor: Predictor[Detections] = load(out)
-    evaluation = evaluate(predictor, val, workers=config.workers, batch=8)
-    where = f"{dataset.name} {val.name}, {evaluation.report.images:,} images"
+    measured = lesson.measure_folder(config, open_folder(out), val)
+    where = f"{dataset.name} {val.name}, {measured.images:,} images"
     # A model with a name is meant for others, who have it and the data set elsewhere.
     model, data = (card.name, dataset.name) if config.name else (out.as_posix(), config.data)
     measure = f"openlepton evaluate {model} {data} --split {val.name}"
-    numbers = (("AP50-95", evaluation.report.ap), ("AP50", evaluation.report.ap50), ("AP75", evaluation.report.ap75))
     metrics = tuple(
         Metric(name=name, value=round(value, 4), data=where, command=measure)
-        for name, value in numbers
-        if value == value
+        for name, value in measured.metrics.items()
     )
     write_card(out, card.model_copy(update={"metrics": metrics}))
     open_folder(out)  # what was written is what can be read
-    return evaluation
-
-
-def _input(config: TrainConfig, network: Yolov5) -> ImageInput:
-    size = -(-config.size // network.multiple) * network.multiple
-    return ImageInput(size=size, resize="letterbox", multiple=network.multiple)
+    return measured

@@ -2,39 +2,34 @@
 
 import copy
 import dataclasses
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from openlepton.data.datasets import open_dataset
+from openlepton.card import Task
 from openlepton.data.loader import training_batches
-from openlepton.data.reader import Reader
 from openlepton.data.samples import Dataset, Split
-from openlepton.data.survey import Survey, survey
-from openlepton.errors import CheckpointMismatch, DataEmpty, ImageError, OutputError, UsageError
+from openlepton.errors import CheckpointMismatch, OutputError, UsageError
 from openlepton.files import write_atomic
-from openlepton.metrics import DetectionReport
-from openlepton.nets.anchors import suit_anchors
-from openlepton.nets.yolov5 import Anchors, Yolov5
 from openlepton.runtimes.cores import usable_cores
 from openlepton.train.checkpoint import BEST, LAST, Checkpoint, Progress, load_checkpoint, save_checkpoint
 from openlepton.train.config import Precision, TrainConfig
-from openlepton.train.evaluate import Evaluation, NetworkRuntime, Pair, evaluate
 from openlepton.train.interrupt import Interrupt
+from openlepton.train.lesson import Lesson, Measured
+from openlepton.train.lessons import lesson_of
 from openlepton.train.loop import Training
 from openlepton.train.memory import explained
-from openlepton.train.publish import detect_task, publish
+from openlepton.train.publish import publish
 from openlepton.train.ranks import Ranks, choose_device, joined
-from openlepton.train.report import Board, draw_batch, draw_curves, draw_evaluation, write_results
-from openlepton.train.start import detector, read_weights, take_over
+from openlepton.train.report import Board, draw_curves, write_results
+from openlepton.train.start import anchors_of, build, read_weights, take_over, task_of
 from openlepton.train.watch import Epoch, Note, Watch, nobody
 
 CONFIG = "config.json"
@@ -50,15 +45,17 @@ class Trained:
     """Everything that was written."""
     best: Path | None
     """The model folder; None where nothing was evaluated before the training was interrupted."""
-    report: DetectionReport | None
-    """Of the graph in `best`, on the split that the best epoch was chosen on."""
+    report: Any
+    """A `Report` of the graph in `best`, on the split that the best epoch was chosen on; None as above."""
     history: tuple[Mapping[str, float], ...]
     """The rows of `results.csv`."""
     interrupted: bool
+    task: Task
+    """What the network is for."""
 
 
 def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
-    """Train a detector and return what came of it; everything is written to `config.out`.
+    """Train a network and return what came of it; everything is written to `config.out`.
 
     The folder gets `best/` (a model folder), `last.safetensors` (to go on from), `best.safetensors`, `config.json`,
     `results.csv` and pictures. Ctrl-C ends it after the present step, with all of these in place.
@@ -74,25 +71,25 @@ def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
         OutOfMemory: A batch does not fit into memory.
         UsageError: The config asks for what there is not.
     """
-    out = Path(config.out)
+    out, lesson = Path(config.out), lesson_of(config.model)
     with joined(config.device) as ranks, _settled(config):
         if ranks.first and (out / LAST).exists():
             raise OutputError(f"{out}: holds a run already: resume it, or choose another folder")
         ranks.wait()
-        dataset, surveyed = _data(config, watch if ranks.first else nobody)
+        tell = watch if ranks.first else nobody
+        dataset, train = lesson.data(config, tell)
         device = choose_device(config.device, ranks)
         config = replace(config, precision=_precision(config.precision, device))
         torch.manual_seed(config.seed)
-        anchors = _anchors(config, dataset, surveyed, watch if ranks.first else nobody)
-        network = detector(config.model, len(dataset.classes), anchors)
+        network = lesson.network(config, train, tell)
         source = "trained from scratch"
         if config.pretrained:
             taken = take_over(network, *read_weights(config.pretrained))
             source = f"trained on from {taken.source}, {taken.taken} of its tensors"
-            watch(Note(f"{source}; fresh: {len(taken.left)} tensors"))
-        progress = Progress(anchors=network.config.anchors, classes=dataset.classes, source=source)
+            tell(Note(f"{source}; fresh: {len(taken.left)} tensors"))
+        progress = Progress(anchors=anchors_of(network), classes=dataset.classes, source=source)
         with explained(config):
-            return _run(config, network.to(device), dataset, surveyed, progress, None, ranks, watch)
+            return _run(config, lesson, network.to(device), dataset, train, progress, None, ranks, watch)
 
 
 def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, watch: Watch = nobody) -> Trained:
@@ -119,21 +116,23 @@ def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, w
     if progress.epoch >= config.epochs:
         raise UsageError(f"{folder}: all of its {config.epochs} epochs are done; ask for more epochs to train on")
     with joined(config.device) as ranks, _settled(config):
-        dataset, surveyed = _data(config, watch if ranks.first else nobody)
+        lesson = lesson_of(config.model)
+        dataset, train = lesson.data(config, watch if ranks.first else nobody)
         if dataset.classes != progress.classes:
             raise CheckpointMismatch(f"{folder}: its classes are not those of {config.data}")
         device = choose_device(config.device, ranks)
         config = replace(config, precision=_precision(config.precision, device))
-        network = detector(config.model, len(dataset.classes), progress.anchors).to(device)
+        network = build(config.model, len(dataset.classes), progress.anchors).to(device)
         with explained(config):
-            return _run(config, network, dataset, surveyed, progress, checkpoint, ranks, watch)
+            return _run(config, lesson, network, dataset, train, progress, checkpoint, ranks, watch)
 
 
 def _run(
     config: TrainConfig,
-    network: Yolov5,
+    lesson: Lesson,
+    network: Any,
     dataset: Dataset,
-    surveyed: Survey,
+    train: Split,
     progress: Progress,
     checkpoint: Checkpoint | None,
     ranks: Ranks,
@@ -141,16 +140,9 @@ def _run(
 ) -> Trained:
     out = Path(config.out)
     tell = watch if ranks.first else nobody
-    train = dataset[config.train_split].take(surveyed.usable)
     val = dataset[_val_split(config, dataset, tell)]
-    reader = Reader(
-        train,
-        config.size,
-        outlines=config.augment.copy_paste > 0 or config.augment.degrees > 0,
-        cache_bytes=config.cache_mb * 1_000_000,
-        report=lambda error: tell(Note(f"left out: {error}")),
-    )
-    training = Training(config, network, reader, progress, ranks, tell)
+    reader = lesson.reader(config, train, tell)
+    training = Training(config, lesson, network, reader, progress, ranks, tell)
     if checkpoint is None:
         _begin(out, config, training, ranks)
     else:
@@ -163,14 +155,14 @@ def _run(
         board.close()
     history = training.progress.history
     if not ranks.first or training.progress.best_epoch < 0:
-        return Trained(out, None, None, history, interrupted)
+        return Trained(out, None, None, history, interrupted, task_of(config.model))
     tell(Note("writing the best epoch's model and measuring it"))
     best = _best(out, network)
-    evaluation = publish(out / "best", best, config, dataset, val, training.progress)
+    measured = publish(out / "best", lesson, best, config, dataset, val, training.progress)
     if config.plots:
         draw_curves(out, history)
-        draw_evaluation(out, evaluation)
-    return Trained(out, out / "best", evaluation.report, history, interrupted)
+        lesson.draw(out, measured)
+    return Trained(out, out / "best", measured.report, history, interrupted, task_of(config.model))
 
 
 def _begin(out: Path, config: TrainConfig, training: Training, ranks: Ranks) -> None:
@@ -186,10 +178,15 @@ def _begin(out: Path, config: TrainConfig, training: Training, ranks: Ranks) -> 
     if config.plots:
         reader = training.reader
         batches = training_batches(
-            reader, 0, batch_size=config.batch, config=config.augment, seed=config.seed, workers=0
+            reader,
+            0,
+            batch_size=config.batch,
+            config=training.lesson.augmentation(config, closing=False),
+            seed=config.seed,
+            workers=0,
         )
         for number, batch in zip(range(SAMPLED), batches, strict=False):
-            draw_batch(out / f"batch{number}.png", batch, reader.split.classes)
+            training.lesson.draw_batch(out / f"batch{number}.png", batch, reader.split.classes)
 
 
 def _epochs(training: Training, val: Split, interrupt: Interrupt, board: Board | None, tell: Watch) -> bool:
@@ -210,11 +207,11 @@ def _epochs(training: Training, val: Split, interrupt: Interrupt, board: Board |
         last = epoch + 1 == config.epochs
         best = False
         if first and (last or (epoch + 1) % config.evaluate_every == 0):
-            report = _measure(training, val).report
-            row |= {f"val/{name}": _number(value) for name, value in (("ap50", report.ap50), ("ap", report.ap))}
-            best = _fitness(report) > training.progress.best_fitness
+            measured = _measure(training, val)
+            row |= {f"val/{name}": value for name, value in measured.row.items()}
+            best = measured.fitness > training.progress.best_fitness
             if best:
-                _keep(training, report)
+                _keep(training, measured)
         row["seconds"] = time.perf_counter() - started
         history = (*training.progress.history, row)
         training.progress = replace(training.progress, epoch=epoch + 1, batch=0, sums=(), history=history)
@@ -235,56 +232,26 @@ def _epochs(training: Training, val: Split, interrupt: Interrupt, board: Board |
     return False
 
 
-def _measure(training: Training, val: Split) -> Evaluation:
+def _measure(training: Training, val: Split) -> Measured:
     """Evaluate the averaged weights as they are now."""
     network = copy.deepcopy(training.network).eval()
     network.load_state_dict(training.averaged.state)
-    config = training.config
-    runtime = NetworkRuntime(network.fused(), training.device)
-    return evaluate(Pair(detect_task(config, network, val.classes), runtime), val, batch=16, workers=config.workers)
+    return training.lesson.measure(training.config, network, training.device, val)
 
 
-def _keep(training: Training, report: DetectionReport) -> None:
+def _keep(training: Training, measured: Measured) -> None:
     """Remember the averaged weights as the best."""
-    training.progress = replace(training.progress, best_epoch=training.progress.epoch, best_fitness=_fitness(report))
+    progress = training.progress
+    training.progress = replace(progress, best_epoch=progress.epoch, best_fitness=measured.fitness)
     state = {name: value.cpu().contiguous() for name, value in training.averaged.state.items()}
     write_atomic(Path(training.config.out) / BEST, safetensors.torch.save(state))
 
 
-def _best(out: Path, network: Yolov5) -> Yolov5:
+def _best(out: Path, network: Any) -> Any:
     best = copy.deepcopy(network).cpu().eval()
     state: Mapping[str, Tensor] = safetensors.torch.load((out / BEST).read_bytes())
     best.load_state_dict(state)
     return best
-
-
-def _fitness(report: DetectionReport) -> float:
-    """Return what epochs are compared by: mostly AP at all overlaps, a little at 0.5."""
-    return 0.1 * _number(report.ap50) + 0.9 * _number(report.ap)
-
-
-def _number(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
-
-
-def _data(config: TrainConfig, tell: Watch) -> tuple[Dataset, Survey]:
-    """Return the data set and what there is to learn from in it.
-
-    Raises:
-        DataEmpty: Nothing, or nothing of some class.
-    """
-    dataset = open_dataset(config.data)
-    found = survey(dataset[config.train_split])
-    found.require_usable()
-    if found.problems:
-        tell(Note(f"{len(found.problems)} problems in the labels, such as {found.problems[0]}"))
-    missing = [name for name, count in zip(found.classes, found.class_counts, strict=True) if not count]
-    if missing and not config.allow_empty_classes:
-        raise DataEmpty(
-            f"{config.data}: split {config.train_split} has no box of class {', '.join(missing[:5])}"
-            f"{'...' if len(missing) > 5 else ''}: take it out of the class list, or allow empty classes"
-        )
-    return dataset, found
 
 
 def _val_split(config: TrainConfig, dataset: Dataset, tell: Watch) -> str:
@@ -293,26 +260,6 @@ def _val_split(config: TrainConfig, dataset: Dataset, tell: Watch) -> str:
             return name
     tell(Note(f"no split {config.val_split}: measured on the training images, which flatters"))
     return config.train_split
-
-
-def _anchors(config: TrainConfig, dataset: Dataset, surveyed: Survey, tell: Watch) -> Anchors:
-    """Return the published anchors where they suit the boxes as training will see them, else better ones."""
-    anchors = detector(config.model, 1).config.anchors
-    if config.anchors == "default":
-        return anchors
-    sizes = []
-    for index in surveyed.usable:
-        try:
-            sample = dataset[config.train_split][int(index)]
-        except ImageError:
-            continue  # the reader reports it
-        boxes = sample.objects.boxes[~sample.objects.crowd] * (config.size / max(sample.size_hw))
-        sizes.append((boxes[:, 2:] - boxes[:, :2]).astype(np.float32))
-    found = np.concatenate([*sizes, np.zeros((0, 2), np.float32)])
-    suited = suit_anchors(found[(found > 0).all(1)], anchors, max_ratio=config.loss.max_ratio, seed=config.seed)
-    if suited != anchors:
-        tell(Note(f"anchors fitted to the boxes: {suited}"))
-    return suited
 
 
 def _precision(wanted: Precision, device: torch.device) -> Precision:

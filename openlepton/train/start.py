@@ -4,15 +4,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from openlepton.card import Task
 from openlepton.errors import CheckpointMismatch, CheckpointRefused, ModelNotFound, UsageError
-from openlepton.nets import NETS, yolov5
-from openlepton.nets.yolov5 import Anchors, Yolov5
+from openlepton.nets import NETS
+from openlepton.nets.anchors import Anchors
+from openlepton.nets.losses import Trainable
 
 WEIGHTS = "model.safetensors"
 
@@ -29,17 +32,26 @@ class Taken:
     """Tensors of the network that keep their fresh weights."""
 
 
-def detector(architecture: str, classes: int, anchors: Anchors | None = None) -> Yolov5:
-    """Return the network of that name with fresh weights; `anchors` in pixels, the published ones by default.
+def task_of(architecture: str) -> Task:
+    """Return what the networks of that name are for.
 
     Raises:
-        UsageError: No detector that can be trained has that name.
+        UsageError: No network has that name.
     """
-    names = [name for name, net in NETS.items() if net.task == "detect"]
-    if architecture not in names:
-        raise UsageError(f"model: expected one of {', '.join(names)}, got {architecture!r}")
-    changes = {} if anchors is None else {"anchors": anchors}
-    return yolov5.build(architecture.removeprefix("yolov5"), classes, **changes)
+    if architecture not in NETS:
+        raise UsageError(f"model: expected one of {', '.join(NETS)}, got {architecture!r}")
+    return NETS[architecture].task
+
+
+def build(architecture: str, classes: int, anchors: Anchors = ()) -> Any:
+    """Return the network of that name with fresh weights, a `Trainable`; `anchors` in pixels, the published ones by default."""
+    return NETS[architecture].build(classes=classes, **({"anchors": anchors} if anchors else {}))
+
+
+def anchors_of(network: Any) -> Anchors:
+    """Return the anchors of a network, in pixels; nothing where it has none."""
+    found: Anchors = getattr(network.config, "anchors", ())
+    return found
 
 
 def read_weights(model: str | os.PathLike[str]) -> tuple[Mapping[str, Tensor], str]:
@@ -98,7 +110,7 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor], source: str) ->
     return Taken(source, len(fitting), tuple(name for name in own if name not in fitting))
 
 
-def freeze(network: Yolov5, layers: str) -> Sequence[nn.Module]:
+def freeze(network: Trainable, layers: str) -> Sequence[nn.Module]:
     """Stop the training of the first `layers` (a number, or `backbone`) and return them: their statistics stand still too.
 
     Raises:
@@ -106,10 +118,10 @@ def freeze(network: Yolov5, layers: str) -> Sequence[nn.Module]:
     """
     if not layers:
         return ()
-    upsample = next(index for index, module in enumerate(network.model) if isinstance(module, nn.Upsample))
-    count = upsample - 1 if layers == "backbone" else int(layers)  # the neck begins with a convolution before it
-    if count >= len(network.model):
-        raise UsageError(f"freeze: {layers} of the network's {len(network.model)} layers leave nothing to train")
-    for module in network.model[:count]:
+    stages, backbone = network.stages
+    count = backbone if layers == "backbone" else int(layers)
+    if count >= len(stages):
+        raise UsageError(f"freeze: {layers} of the network's {len(stages)} layers leave nothing to train")
+    for module in stages[:count]:
         module.requires_grad_(False)
-    return list(network.model[:count])
+    return list(stages[:count])

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from openlepton.errors import ShapeError, UsageError
 from openlepton.nets import yolov5
+from openlepton.nets.losses import LossConfig
 from openlepton.nets.yolov5 import Config
-from openlepton.nets.yolov5_loss import LossConfig, Yolov5Loss, assign, ciou
+from openlepton.nets.yolov5_loss import Yolov5Loss, assign, ciou
 
 STRIDES = (8, 16, 32)
 BALANCE = (4.0, 1.0, 0.4)

@@ -9,7 +9,8 @@ from openlepton.card import ImageInput
 from openlepton.data.datasets import open_dataset
 from openlepton.images import write_image
 from openlepton.nets import yolov5
-from openlepton.nets.yolov5_loss import LossConfig, Yolov5Loss
+from openlepton.nets.losses import LossConfig
+from openlepton.nets.yolov5_loss import Yolov5Loss
 from openlepton.train import evaluate
 from openlepton.train.evaluate import NetworkRuntime, Pair
 from openlepton.vision.detect import Detect

@@ -318,7 +318,7 @@ def test_a_training_learns_what_it_is_shown(able):
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"precision": "bfloat16"}], ids=["float32", "bfloat16"])
 def test_the_published_settings_make_the_losses_fall(config, change):
-    plain = replace(config, augment=PRESETS["none"], nominal_batch=4, epochs=20, evaluate_every=20)
+    plain = replace(config, augment=PRESETS["none"], nominal_batch=4, epochs=30, evaluate_every=30)
     history = fit(replace(plain, **change)).history
     for part in ("box", "cls"):
         losses = [row[f"train/{part}"] for row in history]
@@ -345,7 +345,7 @@ def test_a_config_that_makes_no_sense_is_refused(config, change, message):
 
 
 def test_what_there_is_not_is_refused_before_training(config):
-    with pytest.raises(UsageError, match="model: expected one of yolov5n"):
+    with pytest.raises(UsageError, match="model: expected one of .*yolov5n"):
         fit(replace(config, model="yolov9000"))
     with pytest.raises(UsageError, match="cannot be used here"):
         fit(replace(config, device="cuda:77"))

@@ -36,6 +36,7 @@ from openlepton.nets import yolov5
 from openlepton.train import TrainConfig
 from openlepton.train.checkpoint import Progress
 from openlepton.train.interrupt import Interrupt
+from openlepton.train.detecting import Detecting
 from openlepton.train.loop import Training
 from openlepton.train.ranks import joined
 
@@ -44,7 +45,7 @@ torch.set_num_threads(1)
 with joined("cpu") as ranks:
     torch.manual_seed(ranks.rank)  # other weights in each process, until the first brings them into line
     reader = Reader(open_dataset(config.data)["train"], config.size)
-    training = Training(config, yolov5.build("n", classes=2), reader, Progress(), ranks, print)
+    training = Training(config, Detecting(), yolov5.build("n", classes=2), reader, Progress(), ranks, print)
     before = training.network.model[5].conv.weight.detach().clone()
     training.run_epoch(Interrupt())
     assert not torch.equal(training.network.model[5].conv.weight, before)

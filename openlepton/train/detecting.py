@@ -1,0 +1,138 @@
+"""The lesson of detection: boxes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openlepton.card import DetectFacts, ImageInput, ModelFolder
+from openlepton.data.augment import AugmentConfig
+from openlepton.data.datasets import open_dataset
+from openlepton.data.loader import Batch
+from openlepton.data.reader import Reader
+from openlepton.data.samples import Dataset, Split
+from openlepton.data.survey import survey
+from openlepton.errors import DataEmpty, ImageError
+from openlepton.nets.anchors import Anchors, suit_anchors
+from openlepton.predictor import load
+from openlepton.train.config import TrainConfig
+from openlepton.train.evaluate import Evaluation, NetworkRuntime, Pair, evaluate
+from openlepton.train.lesson import Measured
+from openlepton.train.report import draw_batch, draw_evaluation
+from openlepton.train.start import anchors_of, build
+from openlepton.train.watch import Note, Watch
+from openlepton.vision.detect import Detect
+
+
+class Detecting:
+    """How detectors are trained; see `Lesson`."""
+
+    def data(self, config: TrainConfig, tell: Watch) -> tuple[Dataset, Split]:
+        """Return the data set, and its training split without what cannot be used."""
+        dataset = open_dataset(config.data)
+        found = survey(dataset[config.train_split])
+        found.require_usable()
+        if found.problems:
+            tell(Note(f"{len(found.problems)} problems in the labels, such as {found.problems[0]}"))
+        missing = [name for name, count in zip(found.classes, found.class_counts, strict=True) if not count]
+        if missing and not config.allow_empty_classes:
+            raise DataEmpty(
+                f"{config.data}: split {config.train_split} has no box of class {', '.join(missing[:5])}"
+                f"{'...' if len(missing) > 5 else ''}: take it out of the class list, or allow empty classes"
+            )
+        return dataset, dataset[config.train_split].take(found.usable)
+
+    def network(self, config: TrainConfig, train: Split, tell: Watch) -> Any:
+        """Return a fresh detector; where it has anchors, the published ones if they suit the boxes, else better ones."""
+        network = build(config.model, len(train.classes))
+        anchors = anchors_of(network)
+        if config.anchors == "default" or not anchors:
+            return network
+        suited = _suited(anchors, config, train)
+        if suited == anchors:
+            return network
+        tell(Note(f"anchors fitted to the boxes: {suited}"))
+        return build(config.model, len(train.classes), suited)
+
+    def reader(self, config: TrainConfig, train: Split, tell: Watch) -> Reader:
+        """Return what reads images and boxes; outlines as well where augmentation wants them."""
+        return Reader(
+            train,
+            config.size,
+            outlines=config.augment.copy_paste > 0 or config.augment.degrees > 0,
+            cache_bytes=config.cache_mb * 1_000_000,
+            report=lambda error: tell(Note(f"left out: {error}")),
+        )
+
+    def augmentation(self, config: TrainConfig, *, closing: bool) -> AugmentConfig:
+        """Return how images are varied."""
+        return config.augment.closing() if closing else config.augment
+
+    def targets(self, batch: Batch, device: torch.device, scale: float) -> Tensor:
+        """Return `(N, 6)`: row of the batch, class, centre x, y, width and height in pixels."""
+        x1, y1, x2, y2 = batch.boxes.T * scale
+        columns = (batch.rows, batch.class_ids, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
+        return torch.from_numpy(np.stack(columns, 1).astype(np.float32)).to(device, non_blocking=True)
+
+    def measure(self, config: TrainConfig, network: Any, device: torch.device, val: Split) -> Measured:
+        """Return COCO's numbers of a network."""
+        task = Detect(image_input(config, network), val.classes)
+        pair = Pair(task, NetworkRuntime(network.fused(), device))
+        return _measured(evaluate(pair, val, batch=16, workers=config.workers))
+
+    def facts(self, config: TrainConfig, network: Any) -> Mapping[str, Any]:
+        """Return the card's `task`, `input` and `detect`."""
+        strides: tuple[int, ...] = getattr(network.config, "strides", ())
+        detect = DetectFacts(strides=strides, anchors=anchors_of(network))
+        return {"task": "detect", "input": image_input(config, network), "detect": detect}
+
+    def measure_folder(self, config: TrainConfig, folder: ModelFolder, val: Split) -> Measured:
+        """Return COCO's numbers of a graph."""
+        return _measured(evaluate(load(folder.path), val, workers=config.workers, batch=8))
+
+    def draw_batch(self, path: Path, batch: Batch, names: Sequence[str]) -> None:
+        """Write the images with their boxes."""
+        draw_batch(path, batch, names)
+
+    def draw(self, folder: Path, measured: Measured) -> None:
+        """Write curves, the confusion matrix and a mosaic of predictions."""
+        draw_evaluation(folder, measured.details)
+
+
+def image_input(config: TrainConfig, network: Any) -> ImageInput:
+    """Return how images come to the network in evaluation, as its card will say."""
+    size = -(-config.size // network.multiple) * network.multiple
+    return ImageInput(size=size, resize="letterbox", multiple=network.multiple)
+
+
+def _measured(evaluation: Evaluation) -> Measured:
+    """Return the numbers; epochs are compared mostly by AP at all overlaps, a little by that at 0.5."""
+    report = evaluation.report
+    numbers = {"AP50-95": report.ap, "AP50": report.ap50, "AP75": report.ap75}
+    ap, ap50 = (0.0 if math.isnan(value) else value for value in (report.ap, report.ap50))
+    return Measured(
+        fitness=0.1 * ap50 + 0.9 * ap,
+        row={"ap50": ap50, "ap": ap},
+        metrics={name: value for name, value in numbers.items() if not math.isnan(value)},
+        images=report.images,
+        report=report,
+        details=evaluation,
+    )
+
+
+def _suited(anchors: Anchors, config: TrainConfig, train: Split) -> Anchors:
+    """Return anchors that suit the boxes as training will see them."""
+    sizes = []
+    for index in range(len(train)):
+        try:
+            sample = train[index]
+        except ImageError:
+            continue  # the reader reports it
+        boxes = sample.objects.boxes[~sample.objects.crowd] * (config.size / max(sample.size_hw))
+        sizes.append((boxes[:, 2:] - boxes[:, :2]).astype(np.float32))
+    found = np.concatenate([*sizes, np.zeros((0, 2), np.float32)])
+    return suit_anchors(found[(found > 0).all(1)], anchors, max_ratio=config.loss.max_ratio, seed=config.seed)
