@@ -29,6 +29,21 @@
     |   +-- OutOfMemory        out-of-memory         a batch does not fit into memory
     +-- RulesInvalid           rules-invalid         a hand-written file of zones, rules or a camera says what is not understood
     +-- OutputError            output                a result could not be written
+    +-- ServeError             serve                 a server, or what was asked of it
+        +-- RequestInvalid     request-invalid       the body or an option is not what the server takes
+        +-- RequestTooLarge    request-too-large     the body, a batch or a text exceeds the limits
+        +-- RequestTooSlow     request-too-slow      the body did not arrive in time
+        +-- MediaTypeRefused   media-type-refused    a content type that is not taken
+        +-- NotAllowed         not-allowed           a method, host or origin that is not admitted, or a missing scope
+        +-- Unauthorized       unauthorized          no token, or not one that the server knows
+        +-- NotFound           not-found             no such address
+        +-- JobNotFound        job-not-found         no such job, or somebody else's
+        +-- JobUnfinished      job-unfinished        the job has no result yet
+        +-- Overloaded         overloaded            no room for more; the answer says when to try again
+        +-- Draining           draining              the server is stopping or not ready yet
+        +-- DeadlineExceeded   deadline-exceeded     the result would have come too late
+        +-- WorkerLost         worker-lost           the process that did the work ended, twice
+        +-- Unreachable        unreachable           no server answered there
 """
 
 from typing import ClassVar
@@ -194,6 +209,96 @@ class OutputError(OpenLeptonError):
     """A result could not be written; what was there before is untouched."""
 
     code = "output"
+
+
+class ServeError(OpenLeptonError):
+    """Something is wrong with a server, or with what was asked of it."""
+
+    code = "serve"
+
+
+class RequestInvalid(ServeError):
+    """The body or an option is not what the server takes; the message says what it takes."""
+
+    code = "request-invalid"
+
+
+class RequestTooLarge(ServeError):
+    """The body, the batch or a text exceeds the server's limits."""
+
+    code = "request-too-large"
+
+
+class RequestTooSlow(ServeError):
+    """The body did not arrive in time."""
+
+    code = "request-too-slow"
+
+
+class MediaTypeRefused(ServeError):
+    """The content type of the body is not one that the address takes."""
+
+    code = "media-type-refused"
+
+
+class NotAllowed(ServeError):
+    """The method, the host or the origin is not admitted, or the token lacks the scope."""
+
+    code = "not-allowed"
+
+
+class Unauthorized(ServeError):
+    """There is no token, or not one that the server knows."""
+
+    code = "unauthorized"
+
+
+class NotFound(ServeError):
+    """The server has no such address."""
+
+    code = "not-found"
+
+
+class JobNotFound(ServeError):
+    """There is no such job, or it belongs to somebody else, or its time is over."""
+
+    code = "job-not-found"
+
+
+class JobUnfinished(ServeError):
+    """The job has no result yet."""
+
+    code = "job-unfinished"
+
+
+class Overloaded(ServeError):
+    """The server has no room for more work at the moment."""
+
+    code = "overloaded"
+
+
+class Draining(ServeError):
+    """The server is stopping, or not ready yet; another one may answer."""
+
+    code = "draining"
+
+
+class DeadlineExceeded(ServeError):
+    """The result would have come after the deadline, so it was not computed, or it was given up."""
+
+    code = "deadline-exceeded"
+
+
+class WorkerLost(ServeError):
+    """The process that worked on the request ended without an answer, and so did the one that tried again."""
+
+    code = "worker-lost"
+
+
+class Unreachable(ServeError):
+    """No server answered at the address, or not like one."""
+
+    code = "unreachable"
 
 
 def missing_extra(module: str | None, extra: str) -> MissingExtra:
