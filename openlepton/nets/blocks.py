@@ -29,11 +29,12 @@ class Conv(nn.Module):
         pad: int | None = None,
         groups: int = 1,
         act: Activation = "silu",
+        eps: float = 1e-3,
     ) -> None:
         super().__init__()
         pad = kernel // 2 if pad is None else pad
         self.conv = nn.Conv2d(cin, cout, kernel, stride, pad, groups=groups, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(cout, eps=1e-3, momentum=0.03)
+        self.bn: nn.Module = nn.BatchNorm2d(cout, eps=eps, momentum=0.03)
         self.act = ACTIVATIONS[act]()
 
     def forward(self, x: Tensor) -> Tensor:
