@@ -205,6 +205,24 @@ class RulesInvalid(OpenLeptonError):
     code = "rules-invalid"
 
 
+class VideoError(OpenLeptonError):
+    """Something is wrong with a video or a stream."""
+
+    code = "video"
+
+
+class VideoNotFound(VideoError):
+    """There is no such file, folder or camera."""
+
+    code = "video-not-found"
+
+
+class VideoUnreadable(VideoError):
+    """It is not a video, has no frames, is damaged or cut short, or the stream cannot be opened."""
+
+    code = "video-unreadable"
+
+
 class OutputError(OpenLeptonError):
     """A result could not be written; what was there before is untouched."""
 
