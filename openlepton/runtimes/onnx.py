@@ -21,6 +21,7 @@ _INPUTS: Mapping[str, Dims] = {"images": ("B", 3, "H", "W")}
 _OUTPUTS: Mapping[str, Mapping[str, Dims]] = {
     "detect": {"boxes": ("B", "N", 4), "scores": ("B", "N", "C")},
     "classify": {"scores": ("B", "C")},
+    "semantic": {"scores": ("B", "C", "h", "w")},
 }
 """The contract of `openlepton.card`, by task; a letter is one number throughout, C is the card's number of labels."""
 
@@ -71,6 +72,16 @@ class OnnxRuntime:
     def threads(self) -> int:
         """How many threads one call uses."""
         return self._threads
+
+    @property
+    def inputs(self) -> Mapping[str, Dims]:
+        """What the graph takes: sizes by name, a letter where any size will do."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> Mapping[str, Dims]:
+        """What the graph gives, likewise."""
+        return self._outputs
 
     def __call__(self, inputs: Mapping[str, Array]) -> Tensors:
         """Return the graph's outputs by name, for `images (B,3,H,W)` float32 0..1 RGB.
