@@ -72,15 +72,24 @@ def driver(python: Sequence[str], name: str, *arguments: str, threads: int | Non
 
 
 def ratio_table(
-    title: str, ours: Sequence[float], peer: Sequence[float], unit: str, target: float, peer_name: str
+    title: str,
+    ours: Sequence[float],
+    peer: Sequence[float],
+    unit: str,
+    target: float,
+    peer_name: str,
+    name: str = "openlepton",
 ) -> str:
-    """Return three lines: ours, the peer's, and the median of the ratios of neighbouring runs against the target."""
+    """Return three lines: ours, the peer's, and the median of the ratios of neighbouring runs against the target.
+
+    The ratio is the second's figure by the first's: for seconds the first is ours, for images a second the peer.
+    """
     ratios = [b / a for a, b in zip(ours, peer, strict=True)]
     ratio = statistics.median(ratios)
     verdict = "reached" if ratio >= target else "MISSED"
     return (
         f"{title}\n"
-        f"  openlepton  {_spread(ours)} {unit}\n"
+        f"  {name:<11} {_spread(ours)} {unit}\n"
         f"  {peer_name:<11} {_spread(peer)} {unit}\n"
         f"  ratio       {ratio:.2f} (min {min(ratios):.2f}, max {max(ratios):.2f}); target {target:g}: {verdict}"
     )

@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 ALONE = ("nms", "stages", "loading")
-WITH_PEER = ("pipeline", "cold_start", "evaluation")
+WITH_PEER = ("pipeline", "cold_start", "evaluation", "training")
 
 
 def main() -> None:
