@@ -2,11 +2,8 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.resources import files
-from io import BytesIO
 from math import ceil
-from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,10 +11,8 @@ from numpy.typing import NDArray
 
 from openlepton.arrays import Array, Image
 from openlepton.errors import ShapeError, UsageError
+from openlepton.lettering import LEAST_FONT, extent, length, shorten, written
 from openlepton.results import Classification, Detections
-
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
 
 __all__ = ["PALETTE", "draw"]
 
@@ -43,11 +38,8 @@ Color = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
 """x1, y1, x2, y2 in whole pixels, the last two exclusive."""
 
-_TEXT_LIMIT = 80  # characters; nobody reads more on a tag
-_LEAST_FONT = 11  # pixels; smaller Chinese characters cannot be told apart
 _PANEL, _BEST_BAR, _OTHER_BAR = (18, 20, 26), (0, 114, 178), (84, 96, 116)
 _WHITE = (255, 255, 255)
-_FREETYPE = Lock()  # a FreeType face must not be used by two threads at once
 
 
 class _Layer(NamedTuple):
@@ -100,7 +92,7 @@ def draw(
     if len(names) != len(result.names):
         raise UsageError(f"names: expected {len(result.names)}, one for each class, got {len(names)}")
     side = float(np.sqrt(image.shape[0] * image.shape[1]))
-    size = font_size or max(_LEAST_FONT, round(6 + side / 80))
+    size = font_size or max(LEAST_FONT, round(6 + side / 80))
     canvas = np.array(image, order="C")
     if isinstance(result, Classification):
         _draw_panel(canvas, result, names, size)
@@ -109,7 +101,7 @@ def draw(
         (height, width), (h, w) = result.image_hw, image.shape[:2]
         raise ShapeError(f"image: the result is about {width}x{height} pixels, this image has {w}x{h}")
     if font_size is None and len(result) > CROWD:
-        size = max(_LEAST_FONT, round(size * 0.75))
+        size = max(LEAST_FONT, round(size * 0.75))
     _draw_detections(canvas, result, names, line_width or max(1, round(1 + side / 450)), size)
     return canvas
 
@@ -285,18 +277,18 @@ def _place(box: Rectangle, tag: tuple[int, int], taken: Array, image: tuple[int,
 def _tag(track: str, name: str, score: str, size: int, color: Color, room: int) -> _Tag | None:
     """Return a name tag, at most `room` wide; None if not a letter would fit."""
     pad = max(2, round(size * 0.35))
-    if _length(track + score, size) > room / 2:
+    if length(track + score, size) > room / 2:
         track = score = ""
-    name = _shorten(name, ceil(room - 2 * pad - _length(track + score, size)), size)
+    name = shorten(name, ceil(room - 2 * pad - length(track + score, size)), size)
     if not name:
         return None
-    ascent, descent = _extent(size)
+    ascent, descent = extent(size)
     rise = max(2, pad // 2)
-    shape = ascent + descent + 2 * rise, min(room, ceil(_length(track + name + score, size)) + 2 * pad)
-    second, third = (pad + round(_length(part, size)) for part in (track, track + name))
+    shape = ascent + descent + 2 * rise, min(room, ceil(length(track + name + score, size)) + 2 * pad)
+    second, third = (pad + round(length(part, size)) for part in (track, track + name))
     texts = [(track, pad, 204), (name, second, 255), (score, third, 204)]
     ink = (0, 0, 0) if _luminance(color) > 0.179 else _WHITE  # where both contrast equally (WCAG 2)
-    return _Tag(_ramp(color, ink).take(_written(shape, texts, rise + ascent, size), axis=0), color, max(2, size // 5))
+    return _Tag(_ramp(color, ink).take(written(shape, texts, rise + ascent, size), axis=0), color, max(2, size // 5))
 
 
 @lru_cache(maxsize=64)
@@ -329,68 +321,12 @@ def _draw_bar(line: Image, name: str, score: float, size: int, color: Color) -> 
     filled = max(1, round(breadth * min(1.0, max(0.0, score))))
     _fill(line, _WHITE, size // 5, 0.07)
     _fill(line[:, :filled], color, size // 5)
-    ascent, descent = _extent(size)
+    ascent, descent = extent(size)
     pad, baseline = round(size * 0.4), (row - ascent - descent) // 2 + ascent
     percent = f"{score:.1%}"
-    right = breadth - pad - ceil(_length(percent, size))
-    texts = [(_shorten(name, right - pad - size, size), pad, 255), (percent, right, 255)]
-    _mix(line, _layer(_WHITE, _written(line.shape, texts, baseline, size) / 255))
-
-
-def _shorten(text: str, room: float, size: int) -> str:
-    """Return `text` in one line, at most `room` pixels long, with an ellipsis where some was left out."""
-    text = " ".join(text.split())
-    if len(text) <= _TEXT_LIMIT and _length(text, size) <= room:
-        return text
-    text = text[:_TEXT_LIMIT]
-    while text and _length(text + "...", size) > room:
-        text = text[:-1].rstrip()
-    return text + "..." if text else ""
-
-
-def _written(shape: tuple[int, ...], texts: Sequence[tuple[str, int, int]], baseline: int, size: int) -> Image:
-    """Return the strength, `(h, w)` 0 to 255, of `texts`, each with its x and its greatest strength, on one line."""
-    plate = np.zeros(shape[:2], np.uint8)
-    for text, x, strength in texts:
-        letters, left, above = _letters(text, size, strength)
-        into = plate[max(0, baseline - above) :, max(0, x + left) :][: len(letters), : letters.shape[1]]
-        np.maximum(into, letters[: len(into), : into.shape[1]], out=into)
-    return plate
-
-
-@lru_cache(maxsize=512)
-def _letters(text: str, size: int, strength: int) -> tuple[Image, int, int]:
-    """Return `text` on black, `(h, w)`, and where it begins: right of the pen, above the baseline."""
-    from PIL import Image as PillowImage
-    from PIL import ImageDraw
-
-    with _FREETYPE:
-        left, top, right, bottom = (int(value) for value in _font(size).getbbox(text, anchor="ls"))
-        plate = PillowImage.new("L", (right - left, bottom - top))
-        ImageDraw.Draw(plate).text((-left, -top), text, fill=strength, font=_font(size), anchor="ls")
-    return np.asarray(plate), left, -top
-
-
-@lru_cache(maxsize=4096)
-def _length(text: str, size: int) -> float:
-    with _FREETYPE:
-        return float(_font(size).getlength(text))
-
-
-@lru_cache(maxsize=64)
-def _extent(size: int) -> tuple[int, int]:
-    """Return how far letters reach above and below the baseline, pixels."""
-    with _FREETYPE:
-        _, top, _, bottom = _font(size).getbbox("Hg国", anchor="ls")
-    return -int(top), int(bottom)
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> "FreeTypeFont":
-    from PIL import ImageFont
-
-    data = (files("openlepton") / "assets" / "sans.ttf").read_bytes()
-    return ImageFont.truetype(BytesIO(data), size, layout_engine=ImageFont.Layout.BASIC)
+    right = breadth - pad - ceil(length(percent, size))
+    texts = [(shorten(name, right - pad - size, size), pad, 255), (percent, right, 255)]
+    _mix(line, _layer(_WHITE, written(line.shape, texts, baseline, size) / 255))
 
 
 def _luminance(color: Color) -> float:
