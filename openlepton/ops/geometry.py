@@ -74,6 +74,21 @@ def letterbox(
     return image, Frame((original_h, original_w), scale_xy, (left, top))
 
 
+def stretch(image: Image, size_hw: tuple[int, int], *, image_hw: tuple[int, int] | None = None) -> tuple[Image, Frame]:
+    """Return the image resized to `size_hw` whatever its aspect ratio, and its frame.
+
+    Args:
+        image: `(H, W, 3)`.
+        size_hw: Height and width of the result, pixels.
+        image_hw: Size of the original image when `image` is already a smaller copy of it.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ShapeError(f"image: expected (H, W, 3), got {image.shape}")
+    original_h, original_w = image_hw or image.shape[:2]
+    scale_xy = (size_hw[1] / original_w, size_hw[0] / original_h)
+    return resize(image, size_hw), Frame((original_h, original_w), scale_xy)
+
+
 def center_crop(image: Image, size: int, *, fraction: float = 1.0, interpolation: Interpolation = "linear") -> Image:
     """Return the central square, `(size, size, 3)`: the shorter side is resized to `size / fraction`, the rest cut off.
 

@@ -1,4 +1,4 @@
-"""Object detection: letterbox before the graph; threshold, suppression and original pixels after it."""
+"""Object detection: letterbox or stretch before the graph; threshold, suppression and original pixels after it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from openlepton.card import ImageInput
 from openlepton.errors import UsageError
 from openlepton.images import LIMITS, Limits, Source, read_scaled
 from openlepton.ops.boxes import nms
-from openlepton.ops.geometry import Frame, letterbox, to_tensor
+from openlepton.ops.geometry import Frame, letterbox, stretch, to_tensor
 from openlepton.results import Detections
 
 
@@ -45,6 +45,8 @@ class Detect:
             raise UsageError(f"max_detections: expected 1 or more, got {self.max_detections}")
         if self.input.size % self.input.multiple:
             raise UsageError(f"size: expected a multiple of {self.input.multiple}, got {self.input.size}")
+        if self.input.resize == "crop":
+            raise UsageError("resize: a detector takes letterbox or stretch, got crop")
 
     def prepare(self, source: Source) -> tuple[Tensors, Frame]:
         """Return what the graph takes, `images (3,H,W)` float32 0..1, and the frame that undoes it.
@@ -53,10 +55,13 @@ class Detect:
             source: Whatever `read_image` reads. A JPEG much larger than the network's input is decoded at a reduced size,
                 which is faster; pass `read_image(path)` to have it decoded whole and made smaller afterwards.
         """
-        image, image_hw = read_scaled(source, long_side=self.input.size, limits=self.limits)
-        seen, frame = letterbox(
-            image, self.input.size, multiple=self.input.multiple, fill=self.input.fill, image_hw=image_hw
-        )
+        size = self.input.size
+        if self.input.resize == "stretch":  # twice: the shorter side has to have as many pixels as the longer one
+            image, image_hw = read_scaled(source, long_side=2 * size, limits=self.limits)
+            seen, frame = stretch(image, (size, size), image_hw=image_hw)
+            return {"images": to_tensor(seen)}, frame
+        image, image_hw = read_scaled(source, long_side=size, limits=self.limits)
+        seen, frame = letterbox(image, size, multiple=self.input.multiple, fill=self.input.fill, image_hw=image_hw)
         return {"images": to_tensor(seen)}, frame
 
     def finish(self, outputs: Tensors, frame: Frame) -> Detections:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openlepton.errors import ShapeError
-from openlepton.ops.geometry import center_crop, letterbox, resize, to_tensor
+from openlepton.ops.geometry import center_crop, letterbox, resize, stretch, to_tensor
 
 
 @settings(deadline=None, max_examples=60)
@@ -62,6 +62,24 @@ def test_letterbox_leaves_its_input_alone():
     image.flags.writeable = False
     letterbox(image, 320)
     assert np.array_equal(image, before)
+
+
+def test_stretch_makes_each_side_fit_by_itself():
+    image = np.zeros((100, 300, 3), np.uint8)
+    image[:, 150:] = 200  # the right half
+    seen, frame = stretch(image, (64, 192))
+    assert seen.shape == (64, 192, 3)
+    assert (seen[:, :94] == 0).all()
+    assert (seen[:, 98:] == 200).all()
+    assert frame == Frame((100, 300), (192 / 300, 64 / 100))
+    boxes = np.array([[30, 10, 240, 90]], np.float32)
+    assert np.allclose(frame.apply(boxes), [[19.2, 6.4, 153.6, 57.6]])
+    assert np.allclose(frame.undo(frame.apply(boxes)), boxes, atol=1e-4)
+
+
+def test_stretching_a_reduced_copy_gives_boxes_of_the_original():
+    _, frame = stretch(np.zeros((50, 100, 3), np.uint8), (64, 64), image_hw=(200, 400))
+    assert frame == Frame((200, 400), (64 / 400, 64 / 200))
 
 
 def test_center_crop_takes_the_middle():

@@ -27,6 +27,24 @@ def test_prepare_gives_the_letterboxed_tensor():
     assert inputs["images"][:, 0, 0] == pytest.approx([114 / 255] * 3, abs=1e-6)
 
 
+def test_prepare_stretches_where_the_card_says_so():
+    image = np.full((720, 1280, 3), 51, np.uint8)
+    image[:, 640:] = 204
+    task = Detect(ImageInput(size=448, resize="stretch", multiple=64), NAMES)
+    inputs, frame = task.prepare(image)
+    assert frame == Frame((720, 1280), (448 / 1280, 448 / 720))
+    assert inputs["images"].shape == (3, 448, 448)
+    assert inputs["images"][:, 447, 0] == pytest.approx([0.2] * 3, abs=1e-6)
+    assert inputs["images"][:, 0, 447] == pytest.approx([0.8] * 3, abs=1e-6)
+    found = task.finish(outputs([0, 0, 224, 448, 0.1, 0.9, 0.2]), frame)
+    assert found.boxes[0] == pytest.approx([0, 0, 640, 720], abs=1e-3)
+
+
+def test_a_detector_does_not_crop():
+    with pytest.raises(UsageError, match="resize: a detector takes letterbox or stretch, got crop"):
+        Detect(ImageInput(size=448, resize="crop", multiple=64), NAMES)
+
+
 def test_finish_thresholds_suppresses_and_undoes_the_frame():
     found = Detect(INPUT, NAMES).finish(
         outputs(
