@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openlepton.errors import ShapeError
-from openlepton.ops.geometry import center_crop, letterbox, resize, stretch, to_tensor
+from openlepton.ops.geometry import Frame, center_crop, letterbox, resize, stretch, to_tensor
 
 
 @settings(deadline=None, max_examples=60)
