@@ -144,6 +144,18 @@ def test_a_run_leaves_tables_and_pictures(whole):
     assert sum(isinstance(event, Epoch) for event in events) == 4
 
 
+def test_tensorboard_gets_every_number_where_it_is_installed(config):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained = fit(replace(config, epochs=2))
+    board = EventAccumulator(str(trained.folder)).Reload()
+    for name, value in trained.history[-1].items():
+        if name != "epoch":
+            assert board.Scalars(name)[-1].value == pytest.approx(value, rel=1e-6)
+            assert [event.step for event in board.Scalars(name)] == [1, 2]
+
+
 def test_a_folder_with_a_run_is_not_trained_over(whole):
     _, _, config = whole
     with pytest.raises(OutputError, match="holds a run already"):
