@@ -15,9 +15,9 @@ from torch.nn import functional
 from openlepton.data.loader import Batch, training_batches
 from openlepton.data.reader import Reader
 from openlepton.errors import TrainingDiverged
+from openlepton.interrupt import Interrupt
 from openlepton.train.checkpoint import Checkpoint, Progress
 from openlepton.train.config import TrainConfig
-from openlepton.train.interrupt import Interrupt
 from openlepton.train.lesson import Lesson
 from openlepton.train.ranks import Ranks
 from openlepton.train.schedule import (

@@ -18,10 +18,10 @@ from openlepton.data.loader import training_batches
 from openlepton.data.samples import Dataset, Split
 from openlepton.errors import CheckpointMismatch, OutputError, UsageError
 from openlepton.files import write_atomic
+from openlepton.interrupt import Interrupt
 from openlepton.runtimes.cores import usable_cores
 from openlepton.train.checkpoint import BEST, LAST, Checkpoint, Progress, load_checkpoint, save_checkpoint
 from openlepton.train.config import Precision, TrainConfig
-from openlepton.train.interrupt import Interrupt
 from openlepton.train.lesson import Lesson, Measured
 from openlepton.train.lessons import lesson_of
 from openlepton.train.loop import Training

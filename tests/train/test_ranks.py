@@ -35,7 +35,7 @@ from openlepton.data.reader import Reader
 from openlepton.nets import yolov5
 from openlepton.train import TrainConfig
 from openlepton.train.checkpoint import Progress
-from openlepton.train.interrupt import Interrupt
+from openlepton.interrupt import Interrupt
 from openlepton.train.detecting import Detecting
 from openlepton.train.loop import Training
 from openlepton.train.ranks import joined
