@@ -118,6 +118,7 @@ class Reader:
         patient: Whether the others go on when a file turns out to be damaged or a stream cannot be opened at first; otherwise
             that is an error.
         on_event: Called, in the thread that iterates, when a source dies, recovers or ends.
+        until: Asked several times a second; iteration ends when it says so, even while no source sends anything.
 
     Raises:
         VideoNotFound: There is no such file or folder.
@@ -137,6 +138,7 @@ class Reader:
         max_wait_s: float = 30.0,
         patient: bool = True,
         on_event: Callable[[StreamEvent], None] | None = None,
+        until: Callable[[], bool] = lambda: False,
     ) -> None:
         for what, value in (("every", every), ("queue", queue)):
             if value < 1:
@@ -153,7 +155,7 @@ class Reader:
         self._lanes = [_Lane(name, source) for name, source in named.items()]
         self._every, self._policy, self._queue = every, policy, queue
         self._timeout_s, self._wait_s, self._max_wait_s = timeout_s, wait_s, max_wait_s
-        self._patient, self._on_event = patient, on_event
+        self._patient, self._on_event, self._until = patient, on_event, until
         self._changed = Condition()
         self._stop = Event()
         self._threads: list[Thread] = []
@@ -201,7 +203,7 @@ class Reader:
     def _take(self) -> StreamEvent | Frame | BaseException | None:
         """Return what has waited longest; None when everything has ended."""
         with self._changed:
-            while not self._stop.is_set():
+            while not (self._stop.is_set() or self._until()):
                 busy = [lane for lane in self._lanes if lane.waiting]
                 if busy:
                     lane = min(busy, key=lambda lane: lane.waiting[0].at)
