@@ -16,9 +16,10 @@ import numpy as np
 from openlepton.arrays import Ints
 from openlepton.data import paths
 from openlepton.data.samples import Annotation, Dataset, Fault, Objects, Problem, ProblemKind, Sample, Split, no_objects
-from openlepton.data.shapes import Doubles, Polygons, Rle, rle_of_text
 from openlepton.data.voc import SLACK_PX, overshoot
 from openlepton.errors import DataInvalid
+from openlepton.ops.masks import Rle, rle_of_text
+from openlepton.ops.polygons import Doubles, Polygons
 
 MAX_JSON_BYTES = 2 * 1024**3
 """Largest file: about four times that of COCO's 118,000 training images."""

@@ -11,9 +11,9 @@ import numpy as np
 from openlepton.arrays import Array
 from openlepton.data import paths
 from openlepton.data.samples import Annotation, Dataset, Objects, Problem, Split, no_objects
-from openlepton.data.shapes import rles_of_ids
 from openlepton.errors import DataEmpty, DataInvalid, DataNotFound, ImageError
 from openlepton.images import read_header
+from openlepton.ops.masks import rles_of_ids
 
 MAX_MASK_BYTES = 64 * 1024**2
 

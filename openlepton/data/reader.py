@@ -11,16 +11,17 @@ import numpy as np
 from openlepton.arrays import Array, Boxes, Image
 from openlepton.data.cache import ImageCache
 from openlepton.data.samples import Split
-from openlepton.data.shapes import Polygons, Rle, outline
 from openlepton.data.warp import Labelled, clip_polygon
 from openlepton.errors import DataEmpty, ImageError, UsageError
 from openlepton.images import LIMITS, Limits, read_scaled
 from openlepton.ops.boxes import clip
-from openlepton.ops.geometry import Frame, letterbox
+from openlepton.ops.geometry import Frame, letterbox, stretch
+from openlepton.ops.masks import Rle
+from openlepton.ops.polygons import Polygons
 
 
 class Reader:
-    """Reads images of a split with the longer side scaled to `size`, and their labels, through a cache.
+    """Reads images of a split with the longer side scaled to `size`, or both if `stretch`, and their labels, through a cache.
 
     An image that cannot be read is reported once; whoever asks for it gets the next one that can be read, so batches keep
     their size and every run sees the same. Crowd regions are left out, and labels are cut at the image. In a data set of
@@ -29,6 +30,7 @@ class Reader:
     Args:
         split: The images and labels.
         size: The longer side, pixels; smaller images are enlarged.
+        stretch: Whether the shorter side becomes as long, for networks that see images so.
         outlines: Whether outlines come along, for segmentation, copy-paste, and boxes that stay tight under rotation; an
             object that has none is outlined by its box.
         cache_bytes: The most memory for images that were read, bytes; `cache` says how much of it is in use.
@@ -45,6 +47,7 @@ class Reader:
         split: Split,
         size: int,
         *,
+        stretch: bool = False,
         outlines: bool = False,
         cache_bytes: int = 0,
         limits: Limits = LIMITS,
@@ -57,6 +60,7 @@ class Reader:
         self.split = split
         self.size = size
         self.cache = ImageCache(cache_bytes)
+        self._stretch = stretch
         self._outlines = outlines
         self._limits = limits
         self._report = report or _warn
@@ -101,8 +105,12 @@ class Reader:
     def _read(self, index: int) -> Labelled:
         path = self.split.image(index)
         with _naming(path):
-            image, image_hw = read_scaled(path, long_side=self.size, limits=self._limits)
-            image, frame = letterbox(image, self.size, multiple=1, image_hw=image_hw)  # scaled, nothing added
+            # Twice where both sides have to have as many pixels.
+            image, image_hw = read_scaled(path, long_side=self.size * (1 + self._stretch), limits=self._limits)
+            if self._stretch:
+                image, frame = stretch(image, (self.size, self.size), image_hw=image_hw)
+            else:
+                image, frame = letterbox(image, self.size, multiple=1, image_hw=image_hw)  # scaled, nothing added
             return self._labelled(index, image, frame)
 
     def _labelled(self, index: int, image: Image, frame: Frame) -> Labelled:
@@ -134,7 +142,7 @@ def _outline(shape: Polygons | Rle, box: Boxes, image_hw: tuple[int, int]) -> Se
     """Return the parts of an object inside the image, in its pixels; its box where there are none."""
     if isinstance(shape, Rle):
         by = np.array(image_hw[::-1]) / shape.size_hw[::-1]
-        shape = tuple(part * by for part in outline(shape.mask()))
+        shape = tuple(part * by for part in shape.polygons())
     parts = [
         part for part in (clip_polygon(polygon.astype(np.float32), image_hw) for polygon in shape) if len(part) > 2
     ]

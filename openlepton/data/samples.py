@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from openlepton.arrays import Array, Bools, Ints
-from openlepton.data.shapes import Doubles, Polygons, Rle
 from openlepton.errors import DataNotFound, ShapeError
 from openlepton.images import read_header
+from openlepton.ops.masks import Rle
+from openlepton.ops.polygons import Doubles, Polygons
 
 Layout = Literal["yolo", "coco", "voc", "masks", "classes"]
 """How a data set lies on the disk."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from openlepton.data import paths
 from openlepton.data.samples import Annotation, Dataset, Fault, Objects, Problem, ProblemKind, Sample, Split, no_objects
-from openlepton.data.shapes import Doubles, Polygons, Rle, joined, outline, polygon_area
 from openlepton.errors import DataInvalid, DataNotFound, missing_extra
+from openlepton.ops.masks import Rle
+from openlepton.ops.polygons import Doubles, Polygons, joined, polygon_area
 
 CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
 YAML_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -284,5 +285,5 @@ class YoloWriter:
 
 def _polygon(shape: Polygons | Rle) -> Doubles:
     """Return one outline in fractions of the image, `(K, 2)`; `(0, 2)` where there is none."""
-    parts = tuple(part / shape.size_hw[::-1] for part in outline(shape.mask())) if isinstance(shape, Rle) else shape
+    parts = tuple(part / shape.size_hw[::-1] for part in shape.polygons()) if isinstance(shape, Rle) else shape
     return np.clip(joined(parts), 0, 1) if parts else np.zeros((0, 2))

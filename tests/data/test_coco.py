@@ -10,8 +10,8 @@ import pytest
 from openlepton.data.coco import _raw_split
 from openlepton.data.convert import convert_dataset
 from openlepton.data.datasets import open_dataset
-from openlepton.data.shapes import Rle, rle_of_mask
 from openlepton.errors import DataEmpty, DataInvalid
+from openlepton.ops.masks import Rle, rle_of_mask
 
 coco = pytest.importorskip("pycocotools.coco")
 

@@ -17,9 +17,9 @@ from openlepton.data.cache import ImageCache
 from openlepton.data.loader import Batch, in_order, stack, training_batches, validation_batches
 from openlepton.data.reader import Reader
 from openlepton.data.samples import Annotation, Objects, Split, no_objects
-from openlepton.data.shapes import rle_of_mask
 from openlepton.data.warp import Labelled, boxes_around
 from openlepton.errors import DataEmpty, ShapeError, UsageError
+from openlepton.ops.masks import rle_of_mask
 
 COLOURS = PRESETS["high"]
 
