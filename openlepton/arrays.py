@@ -6,6 +6,7 @@ letter   meaning
 B        images in a batch
 C        classes, or channels where a layout such as CHW says so
 H, W     height and width in pixels
+h, w     height and width of a coarser grid, in cells
 N        boxes, detections, rows
 =======  ==========================================================
 """

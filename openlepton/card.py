@@ -16,7 +16,9 @@ CONTRACT = 1
 """The version of the graph contract: the names, shapes and meaning of a graph's inputs and outputs.
 
 1: `images (B,3,H,W)` float32 0..1 RGB goes in. A detector gives `boxes (B,N,4)` float32 xyxy in input pixels and
-`scores (B,N,C)` float32 0..1; a classifier gives `scores (B,C)` float32 0..1. Normalisation, anchors and grids are in the graph.
+`scores (B,N,C)` float32 0..1; a classifier gives `scores (B,C)` float32 0..1; a semantic segmenter gives `scores (B,C,h,w)`
+float32 0..1, which sum to 1 over the classes, for a grid of h x w equal cells that covers the input. Normalisation, anchors
+and grids are in the graph.
 """
 
 CARD_NAME = "card.toml"
@@ -25,7 +27,7 @@ CARD_MAX_BYTES = 4 * 1024 * 1024
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-Task = Literal["detect", "classify"]
+Task = Literal["detect", "classify", "semantic"]
 
 
 class _Part(BaseModel):
@@ -64,6 +66,21 @@ class DetectFacts(_Part):
     max_detections: int = Field(default=300, ge=1)
 
 
+class ClassifyFacts(_Part):
+    """What only a classifier has whose classes do not exclude each other; without this table, scores sum to 1."""
+
+    multi_label: bool = True
+    min_score: float = Field(default=0.5, ge=0, le=1, description="classes that score more than this are there")
+
+
+class SemanticFacts(_Part):
+    """What only a semantic segmenter has."""
+
+    background: int | None = Field(
+        default=None, ge=0, description="the class of pixels that show nothing, if there is one"
+    )
+
+
 class Metric(_Part):
     """One measured or published number, the data it was measured on, and the command that reproduces it."""
 
@@ -97,6 +114,8 @@ class ModelCard(_Part):
     labels_zh: tuple[str, ...] | None = None
     input: ImageInput
     detect: DetectFacts | None = None
+    classify: ClassifyFacts | None = None
+    semantic: SemanticFacts | None = None
     files: Mapping[str, FileFacts] = Field(min_length=1)
     parity: Parity | None = None
     metrics: tuple[Metric, ...] = ()
@@ -120,6 +139,12 @@ class ModelCard(_Part):
     def _consistent(self) -> "ModelCard":
         if (self.task == "detect") != (self.detect is not None):
             raise ValueError("a card has a [detect] table exactly when its task is detect")
+        for task in ("classify", "semantic"):
+            if getattr(self, task) is not None and self.task != task:
+                raise ValueError(f"a card has a [{task}] table only when its task is {task}")
+        background = self.semantic.background if self.semantic is not None else None
+        if background is not None and background >= len(self.labels):
+            raise ValueError(f"semantic.background is {background}, but there are {len(self.labels)} labels")
         if self.labels_zh is not None and len(self.labels_zh) != len(self.labels):
             raise ValueError(f"labels_zh has {len(self.labels_zh)} names, labels has {len(self.labels)}")
         return self

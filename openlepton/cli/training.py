@@ -113,25 +113,23 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     plots: Annotated[Path | None, typer.Option(help="Write curves and a mosaic of predictions to this folder.")] = None,
 ) -> None:
-    """Measure a detector on a split of a data set: COCO's numbers, one row for each class, and where the time goes."""
+    """Measure a model on a split of a data set: the numbers of its task, one row for each class, and where the time goes."""
     from functools import partial
 
-    from openlepton.data.datasets import open_dataset
     from openlepton.predictor import load
     from openlepton.runtimes.onnx import OnnxRuntime
-    from openlepton.train.evaluate import evaluate as measure
+    from openlepton.train.lessons import lesson_for
 
     predictor = load(model, size=size, runtime=partial(OnnxRuntime, threads=threads))
-    part = open_dataset(data)[split]
+    lesson = lesson_for(predictor.card.task)
+    part = lesson.open(data)[split]
     with _counting("images") as progress:
-        done = measure(predictor, part, batch=batch, limit=limit, progress=progress)
+        done = lesson.evaluate(predictor, part, batch=batch, limit=limit, progress=progress)
     for error in done.unreadable:
         complain(error)
     if plots is not None:
-        from openlepton.train.report import draw_evaluation
-
         plots.mkdir(parents=True, exist_ok=True)
-        draw_evaluation(plots, done)
+        lesson.draw(plots, done)
     if as_json:
         card = {"name": predictor.card.name, "version": predictor.card.version}
         header: dict[str, Any] = {

@@ -55,9 +55,12 @@ def write_model(
         from openlepton.nets import export
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "train") from None
-    multiple = draft.input.multiple
-    graph = export.export_onnx(network, (multiple * 2, multiple * 2), weights=weights_type)
+    multiple, size = draft.input.multiple, draft.input.size
+    any_size = draft.input.resize == "letterbox"
+    traced_hw = (multiple * 2, multiple * 2) if any_size else (size, size)
+    graph = export.export_onnx(network, traced_hw, any_size=any_size, weights=weights_type)
     shapes = [(1, 3, multiple * 4, multiple * 8), (3, 3, multiple * 4, multiple * 4)]
+    shapes = shapes if any_size else [(1, 3, size, size), (3, 3, size, size)]
     found = export.parity(network, graph, shapes, tolerance=dict(TOLERANCE[weights_type]))
     header = {"source": draft.source}  # one entry: safetensors writes several in random order
     # Contiguous: safetensors writes the memory as it lies, which for a network in channels-last is another order.
@@ -65,7 +68,7 @@ def write_model(
     files: dict[str, bytes] = {GRAPH: graph, WEIGHTS: safetensors.numpy.save(plain, header)}
     changes: dict[str, Any] = {
         "files": {file: file_facts(data) for file, data in files.items()},
-        "parity": Parity(boxes_px=found.largest["boxes"], scores=found.largest["scores"], inputs=found.inputs),
+        "parity": Parity(boxes_px=found.largest.get("boxes"), scores=found.largest["scores"], inputs=found.inputs),
     }
     card = draft.model_copy(update=changes)
     try:

@@ -24,6 +24,9 @@ OPSET = 17
 IR_VERSION = 8
 Weights = Literal["float32", "float16"]
 
+_OPEN: dict[int, dict[int, str]] = {2: {}, 3: {1: "N"}, 4: {2: "h", 3: "w"}}
+"""Which axes of an output depend on the size of the images, by how many it has: `(B,C)`, `(B,N,C)`, `(B,C,h,w)`."""
+
 
 class Exportable(Protocol):
     """A network with the two steps of inference, and what the second one gives."""
@@ -79,10 +82,12 @@ def export_onnx(
     """
     if weights not in ("float32", "float16"):
         raise UsageError(f"weights: expected float32 or float16, got {weights!r}")
-    axes = {"images": {0: "B"} | ({2: "H", 3: "W"} if any_size else {})}
-    axes |= {name: {0: "B"} | ({1: "N"} if any_size and len(network.outputs) > 1 else {}) for name in network.outputs}
     module = _Inference(network.fused()).eval().requires_grad_(False)
     images, buffer = torch.zeros(1, channels, *size_hw), io.BytesIO()
+    results = module(images)
+    axes = {"images": {0: "B"} | ({2: "H", 3: "W"} if any_size else {})}
+    for name, result in zip(network.outputs, results, strict=True):
+        axes[name] = {0: "B"} | (_OPEN[result.ndim] if any_size else {})
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter(
             "ignore"
@@ -99,8 +104,10 @@ def export_onnx(
         )
     model = onnx.load_from_string(buffer.getvalue())
     model.ir_version = IR_VERSION
-    for value, result in zip(model.graph.output, module(images), strict=True):
-        value.type.tensor_type.shape.dim[-1].dim_value = result.shape[-1]  # tracing calls it by a made-up name
+    for value, result in zip(model.graph.output, results, strict=True):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if axis not in axes[value.name]:
+                dim.dim_value = result.shape[axis]  # tracing calls it by a made-up name
     model.producer_name, model.producer_version = "openlepton", ""
     if weights == "float16":
         _store_half(model.graph, _scales(module))

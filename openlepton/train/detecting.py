@@ -1,24 +1,25 @@
 """The lesson of detection: boxes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from openlepton.card import DetectFacts, ImageInput, ModelFolder
-from openlepton.data.augment import AugmentConfig
+from openlepton.card import DetectFacts, ImageInput
+from openlepton.data.augment import PRESETS, AugmentConfig
+from openlepton.data.crops import CropConfig
 from openlepton.data.datasets import open_dataset
 from openlepton.data.loader import Batch
 from openlepton.data.reader import Reader
 from openlepton.data.samples import Dataset, Split
 from openlepton.data.survey import survey
-from openlepton.errors import DataEmpty, ImageError
+from openlepton.errors import DataEmpty, ImageError, UsageError
+from openlepton.nets import NETS
 from openlepton.nets.anchors import Anchors, suit_anchors
-from openlepton.predictor import load
 from openlepton.train.config import TrainConfig
 from openlepton.train.evaluate import Evaluation, NetworkRuntime, Pair, evaluate
 from openlepton.train.lesson import Measured
@@ -31,9 +32,16 @@ from openlepton.vision.detect import Detect
 class Detecting:
     """How detectors are trained; see `Lesson`."""
 
+    defaults: Mapping[str, Any] = {"model": "yolov5n"}
+    presets: Mapping[str, AugmentConfig | CropConfig] = PRESETS
+
+    def open(self, data: str | Path) -> Dataset:
+        """Return the data set of any layout that has boxes."""
+        return open_dataset(data)
+
     def data(self, config: TrainConfig, tell: Watch) -> tuple[Dataset, Split]:
         """Return the data set, and its training split without what cannot be used."""
-        dataset = open_dataset(config.data)
+        dataset = self.open(config.data)
         found = survey(dataset[config.train_split])
         found.require_usable()
         if found.problems:
@@ -48,7 +56,9 @@ class Detecting:
 
     def network(self, config: TrainConfig, train: Split, tell: Watch) -> Any:
         """Return a fresh detector; where it has anchors, the published ones if they suit the boxes, else better ones."""
-        network = build(config.model, len(train.classes))
+        if config.multi_scale and NETS[config.model].fixed_size:
+            raise UsageError(f"multi_scale: {config.model} sees images of one size alone")
+        network = build(config.model, len(train.classes), size=config.size)
         anchors = anchors_of(network)
         if config.anchors == "default" or not anchors:
             return network
@@ -65,6 +75,7 @@ class Detecting:
             config.size,
             outlines=config.augment.copy_paste > 0 or config.augment.degrees > 0,
             cache_bytes=config.cache_mb * 1_000_000,
+            stretch=NETS[config.model].fixed_size,
             report=lambda error: tell(Note(f"left out: {error}")),
         )
 
@@ -90,9 +101,18 @@ class Detecting:
         detect = DetectFacts(strides=strides, anchors=anchors_of(network))
         return {"task": "detect", "input": image_input(config, network), "detect": detect}
 
-    def measure_folder(self, config: TrainConfig, folder: ModelFolder, val: Split) -> Measured:
-        """Return COCO's numbers of a graph."""
-        return _measured(evaluate(load(folder.path), val, workers=config.workers, batch=8))
+    def evaluate(
+        self,
+        predictor: Any,
+        split: Split,
+        *,
+        batch: int = 1,
+        workers: int = 0,
+        limit: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Measured:
+        """Return COCO's numbers of a model."""
+        return _measured(evaluate(predictor, split, batch=batch, workers=workers, limit=limit, progress=progress))
 
     def draw_batch(self, path: Path, batch: Batch, names: Sequence[str]) -> None:
         """Write the images with their boxes."""
@@ -106,7 +126,8 @@ class Detecting:
 def image_input(config: TrainConfig, network: Any) -> ImageInput:
     """Return how images come to the network in evaluation, as its card will say."""
     size = -(-config.size // network.multiple) * network.multiple
-    return ImageInput(size=size, resize="letterbox", multiple=network.multiple)
+    resize: Literal["stretch", "letterbox"] = "stretch" if NETS[config.model].fixed_size else "letterbox"
+    return ImageInput(size=size, resize=resize, multiple=network.multiple)
 
 
 def _measured(evaluation: Evaluation) -> Measured:
@@ -121,6 +142,7 @@ def _measured(evaluation: Evaluation) -> Measured:
         images=report.images,
         report=report,
         details=evaluation,
+        unreadable=evaluation.unreadable,
     )
 
 

@@ -3,19 +3,19 @@
 One class for each task, in a file of its own; `run.py` and `loop.py` are the same for all of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from openlepton.card import ModelFolder
 from openlepton.data.augment import AugmentConfig
 from openlepton.data.crops import CropConfig
 from openlepton.data.loader import Batch
 from openlepton.data.reader import Reader
 from openlepton.data.samples import Dataset, Split
+from openlepton.errors import ImageError
 from openlepton.train.config import TrainConfig
 from openlepton.train.watch import Watch
 
@@ -33,6 +33,9 @@ class Report(Protocol):
     def rows(self) -> Iterable[Sequence[Any]]:
         """Yield one row for each class."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain numbers and strings."""
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -48,10 +51,27 @@ class Measured:
     report: Report
     details: Any = None
     """What `draw` needs."""
+    unreadable: tuple[ImageError, ...] = ()
+    """Images that were left out."""
 
 
 class Lesson(Protocol):
     """Everything that one task knows and the trainer does not; pure functions, no state."""
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The fields of `TrainConfig` that suit the task better than its own defaults, `model` among them."""
+
+    @property
+    def presets(self) -> Mapping[str, AugmentConfig | CropConfig]:
+        """How far images may be varied, by name: none, low, medium, high."""
+
+    def open(self, data: str | Path) -> Dataset:
+        """Return the data set as the task understands it.
+
+        Raises:
+            DataError: It cannot be read, or does not say what the task has to know.
+        """
 
     def data(self, config: TrainConfig, tell: Watch) -> tuple[Dataset, Split]:
         """Return the data set, and of its training split the part that there is something to learn from.
@@ -78,8 +98,26 @@ class Lesson(Protocol):
     def facts(self, config: TrainConfig, network: Any) -> Mapping[str, Any]:
         """Return the fields of the card that the task decides: `task`, `input`, and its own table."""
 
-    def measure_folder(self, config: TrainConfig, folder: ModelFolder, val: Split) -> Measured:
-        """Return how good the graph of a model folder is."""
+    def evaluate(
+        self,
+        predictor: Any,
+        split: Split,
+        *,
+        batch: int = 1,
+        workers: int = 0,
+        limit: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Measured:
+        """Return how good a model is on a split.
+
+        Args:
+            predictor: What `openlepton.load` gave for a model of this task.
+            split: Of a data set that `open` gave.
+            batch: The most images that go through the graph together.
+            workers: Threads that read images ahead.
+            limit: Only the first so many images.
+            progress: Called with how many images are done, and how many there are.
+        """
 
     def draw_batch(self, path: Path, batch: Batch, names: Sequence[str]) -> None:
         """Write a picture of a training batch."""

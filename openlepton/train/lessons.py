@@ -19,3 +19,14 @@ def lesson_of(architecture: str) -> Lesson:
     if task not in LESSONS:
         raise UsageError(f"model: {architecture} is for {task}; what can be trained so far: {', '.join(LESSONS)}")
     return LESSONS[task]
+
+
+def lesson_for(task: str) -> Lesson:
+    """Return how that task is taught, and how good a model is at it.
+
+    Raises:
+        UsageError: Nothing of the kind is known.
+    """
+    if task not in LESSONS:
+        raise UsageError(f"task: expected {', '.join(LESSONS)}, got {task}")
+    return LESSONS[task]

@@ -8,6 +8,7 @@ from openlepton.card import CONTRACT, Metric, ModelCard, file_facts, open_folder
 from openlepton.data.samples import Dataset, Split
 from openlepton.hub.convert import model_name
 from openlepton.hub.folder import GRAPH, write_card, write_model
+from openlepton.predictor import load
 from openlepton.train.checkpoint import Progress
 from openlepton.train.config import TrainConfig
 from openlepton.train.lesson import Lesson, Measured
@@ -47,7 +48,7 @@ def publish(
     )
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}
     card = write_model(out, network, draft, tensors, weights_type=config.store)
-    measured = lesson.measure_folder(config, open_folder(out), val)
+    measured = lesson.evaluate(load(out), val, batch=8, workers=config.workers)
     where = f"{dataset.name} {val.name}, {measured.images:,} images"
     # A model with a name is meant for others, who have it and the data set elsewhere.
     model, data = (card.name, dataset.name) if config.name else (out.as_posix(), config.data)

@@ -63,7 +63,7 @@ def test_evaluation_prints_tables_and_writes_pictures(trained, squares, capfd, t
         (["train", "--data", "DATA", "--optimizer", "adam"], 2, "optimizer: expected sgd or adamw"),
         (["train", "--data", "nowhere"], 1, "[data-not-found]"),
         (["train", "--resume", "nowhere"], 1, "[data-not-found]"),
-        (["evaluate", "efficientnet-lite0", "DATA"], 2, "expected a detector"),
+        (["evaluate", "efficientnet-lite0", "DATA"], 2, "task: expected"),
         (["evaluate", "BEST", "DATA", "--split", "test"], 1, "no split 'test'"),
     ],
 )
