@@ -1,9 +1,16 @@
 """SORT, ByteTrack and OC-SORT: detections in, the same detections with identities out."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from openlepton.arrays import Image
+from openlepton.errors import UsageError
 from openlepton.results import Detections
+from openlepton.video.bytetrack import ByteTrack
+from openlepton.video.ocsort import OcSort
+from openlepton.video.sort import Sort
+
+__all__ = ["TRACKERS", "ByteTrack", "OcSort", "Sort", "Tracker", "make_tracker"]
 
 
 class Tracker(Protocol):
@@ -12,8 +19,8 @@ class Tracker(Protocol):
     def update(self, found: Detections, *, image: Image | None = None) -> Detections:
         """Return those of the next frame's detections that belong to a track, with `track_ids`.
 
-        Boxes, scores and masks are those that came in. Identities start at 1 and are never given twice. Call it for every frame,
-        with no detections where there are none.
+        Boxes, scores and masks are those that came in, in their order. Identities start at 1 and are never given twice. Call it
+        for every frame, with no detections where there are none.
 
         Args:
             found: The detections of the next frame.
@@ -21,13 +28,23 @@ class Tracker(Protocol):
 
         Raises:
             ShapeError: A box or score is not a finite number.
+            UsageError: The tracker needs the image.
         """
 
 
+TRACKERS: dict[str, Callable[..., Tracker]] = {"sort": Sort, "bytetrack": ByteTrack, "ocsort": OcSort}
+"""Every tracker by name."""
+
+
 def make_tracker(name: str, **options: Any) -> Tracker:
-    """Return a new tracker: `sort`, `bytetrack` or `ocsort`, with the options of its class (`class_aware`, `camera_motion`, ...).
+    """Return a new tracker: `sort`, `bytetrack` or `ocsort`, with the options of its class (`min_score`, `class_aware`, ...).
 
     Raises:
-        UsageError: There is no tracker of that name, or it has no such option.
+        UsageError: There is no tracker of that name, it has no such option, or one is out of range.
     """
-    raise NotImplementedError
+    if name not in TRACKERS:
+        raise UsageError(f"no tracker {name!r}: choose {', '.join(TRACKERS)}")
+    try:
+        return TRACKERS[name](**options)
+    except TypeError as error:
+        raise UsageError(f"{name}: has no option of that name ({error})") from error
