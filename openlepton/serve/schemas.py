@@ -18,6 +18,7 @@ class Problem(_Wire):
     detail: str
     code: str = Field(description="one of the codes of openlepton.errors; never changes between releases")
     instance: str | None = Field(default=None, description="of failures inside: what the server's log calls this one")
+    error: str | None = Field(default=None, description="below /v2: the detail once more, where that protocol wants it")
 
 
 class Failure(_Wire):

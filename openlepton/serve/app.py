@@ -1,0 +1,205 @@
+"""The server as an application: its addresses put together, its guards around them, its errors in one form."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+import openlepton
+from openlepton.errors import Draining, NotAllowed, NotFound, OpenLeptonError, RequestInvalid, Unauthorized
+from openlepton.serve import metrics, problems, schemas
+from openlepton.serve.answers import Site
+from openlepton.serve.bodies import ClientGone
+from openlepton.serve.guard import PROBES, Guard
+from openlepton.serve.tokens import Caller, Scope
+
+PAGE = Path(__file__).parent / "page"
+
+Start = Callable[[], Awaitable[None]]
+
+
+def create_app(site: Site, routers: Sequence[APIRouter], *, title: str, start: Start) -> FastAPI:
+    """Return the application.
+
+    Args:
+        site: What its addresses share.
+        routers: The addresses of what is served.
+        title: What the OpenAPI document calls it.
+        start: Starts the workers; awaited before the first request is answered.
+    """
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        await start()
+        yield
+        await site.scheduler.stop()
+
+    app = FastAPI(
+        title=title,
+        version=openlepton.__version__,
+        lifespan=life,
+        openapi_url=None,  # served below, behind the same lock as everything else
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    for router in routers:
+        app.include_router(router)
+    _health(app, site)
+    _about(app, site)
+    _page(app)
+    _errors(app, site)
+    app.add_middleware(Guard, settings=site.settings, metrics=site.metrics)
+    return app
+
+
+def allowed(site: Site, scope: Scope = "predict") -> Any:
+    """Return the dependency of an address that only callers with a scope may use; it returns the caller."""
+
+    async def check(request: Request) -> Caller:
+        tokens = site.settings.tokens
+        if not tokens:
+            return Caller()
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        caller = tokens.find(token.strip()) if kind.lower() == "bearer" else None
+        if caller is None:
+            raise Unauthorized("a token is needed: Authorization: Bearer TOKEN")
+        if scope not in caller.scopes:
+            raise NotAllowed(f"this token lacks the scope {scope}")
+        return caller
+
+    return Depends(check)
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Problem, "description": text}
+    for status, text in (
+        (400, "Not HTTP that is understood here"),
+        (401, "No token, or an unknown one"),
+        (403, "Host, origin or scope not admitted"),
+        (404, "No such model"),
+        (408, "The body came too slowly"),
+        (413, "Too large"),
+        (415, "Of a type that is not taken"),
+        (422, "Not what is expected"),
+        (500, "A failure inside"),
+        (503, "No room at the moment"),
+        (504, "Too late"),
+    )
+}
+"""Every way in which an address that works may fail, for the OpenAPI document."""
+
+
+def _health(app: FastAPI, site: Site) -> None:
+    @app.get("/livez", response_model=schemas.Health, tags=["operation"], summary="Whether the server lives")
+    async def livez() -> Response:
+        return Response(b'{"status":"alive"}', media_type="application/json")
+
+    @app.get(
+        "/readyz",
+        response_model=schemas.Health,
+        responses={503: PROBLEMS[503]},
+        tags=["operation"],
+        summary="Whether it should be sent requests: not while it stops, nor while a worker is missing",
+    )
+    async def readyz() -> Response:
+        if refusal := readiness(site):
+            raise refusal
+        return Response(b'{"status":"ready"}', media_type="application/json")
+
+
+def readiness(site: Site) -> Draining | None:
+    """Return why the server is not ready, or None if it is."""
+    if site.scheduler.draining:
+        return Draining("the server is stopping")
+    if not site.scheduler.pool.whole:
+        return Draining("a worker is being replaced")
+    return None
+
+
+def _about(app: FastAPI, site: Site) -> None:
+    @app.get(
+        "/metrics",
+        dependencies=[allowed(site, "admin")],
+        responses={200: {"content": {"text/plain": {}}}, 401: PROBLEMS[401], 403: PROBLEMS[403]},
+        response_class=Response,
+        tags=["operation"],
+        summary="What is counted, for Prometheus",
+    )
+    async def numbers() -> Response:
+        return Response(site.metrics.text(), media_type=metrics.TYPE)
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _polished(FastAPI.openapi(app), bool(site.settings.tokens))
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[allowed(site)])
+    async def openapi() -> dict[str, Any]:
+        return document()
+
+
+def _polished(document: dict[str, Any], locked: bool) -> dict[str, Any]:
+    """Return the document with problems in their own media type, and the lock if there is one."""
+    document["components"].get("schemas", {}).pop("HTTPValidationError", None)
+    document["components"].get("schemas", {}).pop("ValidationError", None)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if status >= "400" and "application/json" in response.get("content", {}):
+                    response["content"] = {problems.TYPE: response["content"].pop("application/json")}
+            if locked and path not in PROBES:
+                operation["security"] = [{"token": []}]
+    if locked:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return document
+
+
+def _page(app: FastAPI) -> None:
+    if not (PAGE / "index.html").is_file():
+        return
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+
+
+def _errors(app: FastAPI, site: Site) -> None:
+    async def known(request: Request, error: Exception) -> Response:
+        return site.problem(request, error)
+
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=metrics.GONE)
+
+    async def of_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            return site.problem(request, NotFound("no such address; /openapi.json lists what there is"))
+        if error.status_code == 405:
+            answer = site.problem(request, NotAllowed("not with this method"), 405)
+            answer.headers.update(error.headers or {})
+            return answer
+        return site.problem(request, RequestInvalid(str(error.detail)))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+        return site.problem(request, RequestInvalid(f"{where[:80]}: {first['msg']}"))
+
+    app.add_exception_handler(OpenLeptonError, known)
+    app.add_exception_handler(ClientGone, gone)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, known)

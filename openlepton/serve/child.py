@@ -1,0 +1,79 @@
+"""The inside of a worker process: reads a message, does the work, writes the answer, until the server is gone."""
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from openlepton.errors import OpenLeptonError
+from openlepton.serve.frames import Frame, Socket, receive, send
+
+Outcome = bytes | OpenLeptonError
+"""The answer to one item, ready for the wire, or what went wrong with it."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What of the machine a worker may use."""
+
+    threads: int = 1
+    """For each item while others are worked on elsewhere."""
+    wide: int = 0
+    """For an item that is alone in the server; 0 if it is treated like any other."""
+
+
+class Handler(Protocol):
+    """Does what a server is for; lives in a worker and is never shared."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what the server should know before it sends work; plain values."""
+
+    def __call__(self, head: Mapping[str, Any], parts: Sequence[bytes], /) -> list[Outcome]:
+        """Return one outcome for each of `parts`."""
+
+
+Setup = Callable[[Share], Handler]
+"""Makes a handler in a worker; travels there by pickle when the process starts, so it is a function or a frozen dataclass."""
+
+
+def main(socket: Socket, setup: Setup, share: Share) -> None:
+    """Serve `socket` until the other end closes; the only way out, as stopping is the server's business."""
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    try:
+        handler = setup(share)
+        facts = handler.facts()
+    except Exception as error:
+        send(socket, {"fatal": _told(error)})
+        if not isinstance(error, OpenLeptonError):
+            raise
+        return
+    send(socket, {"ready": facts})
+    while (frame := receive(socket)) is not None:
+        started = time.perf_counter()
+        outcomes = _outcomes(handler, frame)
+        run_ms = 1000 * (time.perf_counter() - started)
+        errors = [None if isinstance(outcome, bytes) else _told(outcome) for outcome in outcomes]
+        bodies = [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes]
+        try:
+            send(socket, {"id": frame.head["id"], "run_ms": run_ms, "errors": errors}, bodies)
+        except OSError:  # the server has gone
+            return
+
+
+def _outcomes(handler: Handler, frame: Frame) -> Sequence[bytes | Exception]:
+    try:
+        return handler(frame.head, frame.parts)
+    except Exception as error:  # noqa: BLE001 - one message must not end the process
+        return [error] * len(frame.parts)
+
+
+def _told(error: Exception) -> dict[str, str]:
+    """Return the error as it travels; the trace of what nobody foresaw stays in the log."""
+    if isinstance(error, OpenLeptonError):
+        return {"code": error.code, "detail": " ".join(str(error).split())}
+    logging.getLogger("openlepton.serve").error("a worker failed", exc_info=error)
+    return {"code": OpenLeptonError.code, "detail": type(error).__name__}

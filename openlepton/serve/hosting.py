@@ -1,0 +1,52 @@
+"""What `openlepton serve` runs: catalog, workers, addresses and server, put together."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from fastapi import APIRouter
+
+from openlepton.serve import pace, predictions, protocol
+from openlepton.serve.answers import Site
+from openlepton.serve.app import Start, create_app
+from openlepton.serve.bodies import Held
+from openlepton.serve.catalog import ModelSetup, catalog
+from openlepton.serve.child import Setup
+from openlepton.serve.metrics import Metrics
+from openlepton.serve.run import Tell, serve
+from openlepton.serve.scheduler import Scheduler
+from openlepton.serve.settings import Settings
+from openlepton.serve.tasks import TEXT
+
+
+def site_of(setup: Setup, settings: Settings) -> Site:
+    """Return what the addresses of a server share, its workers not yet started."""
+    scheduler = Scheduler(setup, settings)
+    held = Held(settings.limits.held_bytes)
+    return Site(settings, scheduler, held, Metrics(scheduler, held))
+
+
+def serve_models(names: Sequence[str], settings: Settings, tell: Tell) -> int:
+    """Serve models until a signal comes; return 0 if everything that was accepted was finished.
+
+    Args:
+        names: As `load` takes them; none for one of every task.
+        settings: Where, for whom, and how much.
+        tell: Takes what a person should know, line by line.
+
+    Raises:
+        OpenLeptonError: Something keeps the server from starting.
+    """
+    models = catalog(names)
+    site = site_of(ModelSetup(models.names, settings.limits, settings.jobs), settings)
+    texts = [card.name for card in models.cards.values() if card.task in TEXT]
+    images = [name for name in models.cards if name not in texts]
+    start = partial(pace.settle, site.scheduler, settings.workers, tell, measure=(images + texts)[0], texts=texts)
+    tell(f"models: {', '.join(models.cards)}")
+    routers = [predictions.router(site, models), protocol.router(site, models)]
+    return run(site, routers, "OpenLepton", start, tell)
+
+
+def run(site: Site, routers: Sequence[APIRouter], title: str, start: Start, tell: Tell) -> int:
+    """Serve these addresses until a signal comes."""
+    app = create_app(site, routers, title=title, start=start)
+    return serve(app, site.settings, site.scheduler.drain, tell)

@@ -1,0 +1,175 @@
+"""What a worker does with the models that are served: items in, rows of JSON out."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from openlepton.errors import ImageNotFound, ImageTooLarge, ImageUnreadable, OpenLeptonError
+from openlepton.images import Limits as ImageLimits
+from openlepton.predictor import Predictor, load
+from openlepton.runtimes.onnx import OnnxRuntime
+from openlepton.serve import tensors
+from openlepton.serve.catalog import ModelSetup
+from openlepton.serve.child import Outcome, Share
+from openlepton.serve.settings import Limits
+from openlepton.serve.tasks import TEXT
+
+Options = tuple[tuple[str, Any], ...]
+"""Keyword arguments of `load`, sorted, hashable."""
+
+_VARIANTS = 64
+_SAMPLE_TEXT = "A short sentence, as people write them."
+
+
+class Models:
+    """Every model that a worker serves, and what it can do with them."""
+
+    def __init__(self, setup: ModelSetup, share: Share) -> None:
+        cv2.setNumThreads(1)  # the workers have the cores already
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        self._setup = setup
+        opened = [_open(name, share.threads, setup.limits) for name in setup.models]
+        self._names = {one.card.name: name for one, name in zip(opened, setup.models, strict=True)}
+        self._predictors = {one.card.name: one for one in opened}
+        self._wide = {
+            name: _open(asked, share.wide, setup.limits) for name, asked in self._names.items() if share.wide > 1
+        }
+        self._variant = lru_cache(_VARIANTS)(self._make)
+        self._videos: dict[str, tuple[int, Iterator[Any]]] = {}
+        self._kinds: Mapping[str, Callable[[Mapping[str, Any], Sequence[bytes]], list[Outcome]]] = {
+            "predict": self._predict,
+            "infer": self._infer,
+            "file": self._file,
+            "measure": self._measure,
+            "narrow": self._narrow,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return, for each model, how long a sample takes, and the names, types and shapes of its graph."""
+        facts = {}
+        for name, predictor in self._predictors.items():
+            sample = _sample(predictor)
+            predictor(sample)
+            started = time.perf_counter()
+            predictor(sample)
+            facts[name] = {"run_s": time.perf_counter() - started, "ports": tensors.ports(predictor)}
+        return facts
+
+    def __call__(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
+        """Return one outcome for each of `parts`."""
+        return self._kinds[head["kind"]](head, parts)
+
+    def _predict(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
+        options = tuple((name, _hashable(value)) for name, value in head["options"])
+        predictor = self._variant(head["model"], options, bool(head.get("wide")))
+        items = [part.decode() for part in parts] if predictor.card.task in TEXT else parts
+        if len(items) > 1:
+            try:
+                return [row(predictor, result) for result in predictor.batch(items)]
+            except OpenLeptonError:  # one of them is bad: each for itself
+                pass
+        return [_attempt(predictor, item) for item in items]
+
+    def _infer(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
+        predictor = self._predictors[head["model"]]
+        return [tensors.infer(predictor, part, head["json_size"], self._setup.limits) for part in parts]
+
+    def _file(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
+        options = tuple((name, _hashable(value)) for name, value in head["options"])
+        predictor, name = self._variant(head["model"], options, False), head["source"]
+        try:
+            data = _read_below(self._setup.jobs, Path(head["path"]), name, self._setup.limits)
+            return [row(predictor, predictor(data), name)]
+        except OpenLeptonError as error:
+            return [type(error)(str(error).replace("image data", name, 1))]
+
+    def _measure(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
+        """Work on a sample for some seconds: how often that went."""
+        name = head["model"]
+        predictor = self._wide[name] if head.get("wide") else self._predictors[name]
+        sample = [_sample(predictor)] * head.get("batch", 1)
+        predictor.batch(sample)  # the first takes longer
+        count, started = 0, time.perf_counter()
+        while time.perf_counter() - started < head["seconds"]:
+            if len(sample) > 1:
+                predictor.batch(sample)
+            else:
+                predictor(sample[0])
+            count += len(sample)
+        each = (time.perf_counter() - started) / count
+        return [json.dumps({"each_s": each}).encode()] * len(parts)
+
+    def _narrow(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
+        """Give back what was made for items that are alone, as it is no faster."""
+        self._wide.clear()
+        self._variant.cache_clear()
+        return [b"{}"] * len(parts)
+
+    def _make(self, model: str, options: Options, wide: bool) -> Predictor[Any]:
+        """Return the model with other options around the same graph."""
+        loaded = self._wide.get(model) if wide else None
+        loaded = loaded or self._predictors[model]
+        if not options:
+            return loaded
+        given: dict[str, Any] = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
+        given |= _limited(loaded.card.task, self._setup.limits)
+        return load(self._names[model], runtime=lambda _: loaded.runtime, **given)
+
+
+def row(predictor: Predictor[Any], result: Any, source: str | None = None) -> bytes:
+    """Return a result as the JSON that `--json` prints, with the name of its source only where it has one."""
+    head, *rest = result.to_dict().items()
+    card = {"name": predictor.card.name, "version": predictor.card.version}
+    named = [] if source is None else [("source", source)]
+    return json.dumps(dict([*named, head, ("model", card), *rest]), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _attempt(predictor: Predictor[Any], item: Any) -> Outcome:
+    try:
+        return row(predictor, predictor(item))
+    except OpenLeptonError as error:
+        return error
+
+
+def _open(name: str, threads: int, limits: Limits) -> Predictor[Any]:
+    predictor = load(name, runtime=partial(OnnxRuntime, threads=threads))
+    extra = _limited(predictor.card.task, limits)
+    return load(name, runtime=lambda _: predictor.runtime, **extra) if extra else predictor
+
+
+def _limited(task: str, limits: Limits) -> dict[str, Any]:
+    if task in TEXT:
+        return {}
+    return {"limits": ImageLimits(limits.image_bytes, limits.image_pixels, frozenset(limits.image_formats))}
+
+
+def _sample(predictor: Predictor[Any]) -> Any:
+    """Return an item like those that come: an image file of moderate size, or a sentence."""
+    if predictor.card.task in TEXT:
+        return _SAMPLE_TEXT
+    coarse = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+
+
+def _read_below(root: Path | None, path: Path, name: str, limits: Limits) -> bytes:
+    """Return the bytes of a file of a job, which is still below the folder of jobs now that it is opened."""
+    try:
+        if root is None or not path.resolve(strict=True).is_relative_to(root.resolve()) or not path.is_file():
+            raise ImageNotFound(f"{name}: no such file")
+        with path.open("rb") as file:
+            data = file.read(limits.image_bytes + 1)
+    except OSError as error:
+        raise ImageUnreadable(f"{name}: cannot be read: {error.strerror}") from None
+    if len(data) > limits.image_bytes:
+        raise ImageTooLarge(f"{name}: has more bytes than the limit of {limits.image_bytes:,}")
+    return data
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

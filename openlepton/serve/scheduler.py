@@ -1,0 +1,277 @@
+"""Who is worked for next: a bounded queue before the workers, right under overload.
+
+What cannot be answered in time is refused at once rather than late; what nobody waits for any more is not begun; what a dying
+worker held goes to another one, once. Jobs get what requests leave, and every eighth turn.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from openlepton.errors import DeadlineExceeded, Draining, OpenLeptonError, Overloaded, WorkerLost
+from openlepton.serve.child import Setup, Share
+from openlepton.serve.settings import Settings
+from openlepton.serve.workers import Pool, Reply, Worker
+
+_TRIES = 2
+_JOBS_TURN = 8
+_GUESS_S = 0.05  # how long an item takes of which nothing is known
+_MARGIN = 1.25  # by how much a wait may exceed what is expected of it
+_SMOOTH = 0.1
+
+log = logging.getLogger("openlepton.serve")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One item for a worker."""
+
+    kind: str
+    model: str
+    body: bytes = b""
+    options: tuple[tuple[str, Any], ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def group(self) -> tuple[Any, ...] | None:
+        """What items have in common that may go to a worker together; None if this one goes alone."""
+        return None if self.extra else (self.kind, self.model, self.options)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of an item."""
+
+    body: bytes
+    queue_s: float
+    run_s: float
+
+
+@dataclass(eq=False)
+class _Ticket:
+    work: Work
+    deadline: float
+    future: "asyncio.Future[Answer]"
+    queued: float
+    expected_s: float
+    tries: int = 0
+    begun: float = 0.0
+
+
+class Scheduler:
+    """Puts work before the workers; made for one event loop.
+
+    Args:
+        setup: Makes what the workers are for.
+        settings: How many may wait, and how long.
+    """
+
+    def __init__(self, setup: Setup, settings: Settings) -> None:
+        self._settings = settings
+        self._pool = Pool(setup, self._dispatch)
+        self._queue: OrderedDict[int, _Ticket] = OrderedDict()
+        self._jobs: OrderedDict[int, _Ticket] = OrderedDict()
+        self._running: dict[Worker, list[_Ticket]] = {}
+        self._expected_s = 0.0  # of all that waits
+        self._typical_s: dict[str, float] = {}
+        self.together: dict[str, int] = {}
+        """How many items of a model may go to a worker at once; those of all others go one by one."""
+        self._facts: Mapping[str, Any] = {}
+        self._turn = 0
+        self._draining = False
+        self.counts = {"done": 0, "failed": 0, "dropped": 0, "late": 0, "refused": 0, "retried": 0}
+
+    async def start(self, shares: list[Share]) -> None:
+        """Start a worker for each share."""
+        await self._pool.start(shares)
+        for worker in self._pool.workers:
+            self._facts = worker.facts
+            for model, facts in worker.facts.items():
+                self._typical_s.setdefault(model, facts.get("run_s", _GUESS_S))
+
+    async def stop(self) -> None:
+        """Stop the workers; whoever still waits is told so."""
+        self.drain()
+        for ticket in (*self._queue.values(), *self._jobs.values()):
+            if not ticket.future.done():
+                ticket.future.set_exception(Draining("the server is stopping"))
+        await self._pool.stop()
+
+    def drain(self) -> None:
+        """Take no more work; what was accepted is finished."""
+        self._draining = True
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the workers said of each model when they were ready."""
+        return self._facts
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more work is taken."""
+        return self._draining
+
+    @property
+    def pool(self) -> Pool:
+        """The workers."""
+        return self._pool
+
+    @property
+    def waiting(self) -> int:
+        """How many items of requests wait."""
+        return len(self._queue)
+
+    @property
+    def busy(self) -> int:
+        """How many workers work."""
+        return len(self._running)
+
+    def refusal(self, count: int = 1, within_s: float | None = None, model: str = "") -> OpenLeptonError | None:
+        """Return why `count` more items cannot be taken right now, or None if they can."""
+        if self._draining:
+            return Draining("the server is stopping")
+        if len(self._queue) + count > self._settings.queue:
+            self.counts["refused"] += 1
+            return Overloaded(f"{len(self._queue)} items are waiting, the most is {self._settings.queue}")
+        if within_s is not None:
+            wait_s = self.wait_s() + count * self._typical(model) * _MARGIN
+            if wait_s > within_s:
+                self.counts["refused"] += 1
+                return Overloaded(f"an answer takes about {wait_s:.2f} s at the moment, and {within_s:.2f} s are given")
+        return None
+
+    def wait_s(self) -> float:
+        """Return how long a new item would wait for a worker, about."""
+        workers = max(1, len(self._pool.workers))
+        if not self._queue and self.busy < workers:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        left_s = sum(
+            max(sum(one.expected_s for one in group) - (now - group[0].begun), 0.0) for group in self._running.values()
+        )
+        return (self._expected_s + left_s) / workers * _MARGIN
+
+    def submit(self, work: Work, within_s: float, *, job: bool = False) -> "asyncio.Future[Answer]":
+        """Return the answer to come; cancel it when nobody wants it any more.
+
+        The future fails with `DeadlineExceeded` after `within_s` seconds, with `WorkerLost` if two workers died of the item,
+        with `Draining` if the server stops, or with what the worker says.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        ticket = _Ticket(work, now + within_s, loop.create_future(), now, self._typical(work.model))
+        lane = self._jobs if job else self._queue
+        lane[id(ticket)] = ticket
+        self._expected_s += 0.0 if job else ticket.expected_s
+        alarm = loop.call_at(ticket.deadline, self._expire, ticket)
+
+        def over(_: "asyncio.Future[Answer]") -> None:
+            alarm.cancel()
+            if self._leave(ticket):
+                self.counts["dropped"] += 1
+
+        ticket.future.add_done_callback(over)
+        self._dispatch()
+        return ticket.future
+
+    def _typical(self, model: str) -> float:
+        return self._typical_s.get(model, _GUESS_S)
+
+    def _expire(self, ticket: _Ticket) -> None:
+        if not ticket.future.done():
+            self.counts["late"] += 1
+            ticket.future.set_exception(DeadlineExceeded("there was no result in the time given"))
+
+    def _leave(self, ticket: _Ticket) -> bool:
+        """Take the ticket out of its lane; say whether it was in one."""
+        if self._queue.pop(id(ticket), None) is not None:
+            self._expected_s = max(0.0, self._expected_s - ticket.expected_s) if self._queue else 0.0
+            return True
+        return self._jobs.pop(id(ticket), None) is not None
+
+    def _dispatch(self) -> None:
+        """Give work to whoever is free."""
+        while self._queue or self._jobs:
+            free = [worker for worker in self._pool.workers if worker.idle]
+            if not free:
+                return
+            worker = next((one for one in free if one.wide), free[0])
+            group = self._next()
+            alone = worker.wide and not self._queue and not self._running and len(group) == 1
+            self._give(worker, group, wide=alone)
+
+    def _next(self) -> list[_Ticket]:
+        """Return what is to be done next: one item, or several that gain from going together."""
+        self._turn += 1
+        jobs = self._jobs and (not self._queue or self._turn % _JOBS_TURN == 0)
+        lane = self._jobs if jobs else self._queue
+        first = next(iter(lane.values()))
+        most, group = self.together.get(first.work.model, 1), [first]
+        if most > 1 and first.work.group is not None:
+            for ticket in lane.values():
+                if len(group) == most:
+                    break
+                if ticket is not first and ticket.work.group == first.work.group and ticket.tries == first.tries == 0:
+                    group.append(ticket)
+        for ticket in group:
+            self._leave(ticket)
+        return group
+
+    def _give(self, worker: Worker, group: list[_Ticket], *, wide: bool) -> None:
+        loop = asyncio.get_running_loop()
+        now, work = loop.time(), group[0].work
+        for ticket in group:
+            ticket.begun = now
+            ticket.tries += 1
+        self._running[worker] = group
+        head = {"kind": work.kind, "model": work.model, "options": work.options, "wide": wide, **work.extra}
+        alarm = loop.call_later(self._settings.run_s, self._overrun, worker, group)
+
+        def over(reply: Reply | None) -> None:
+            alarm.cancel()
+            del self._running[worker]
+            if reply is None:
+                for ticket in reversed(group):
+                    self._again(ticket)
+            else:
+                self._take(group, reply)
+            self._dispatch()
+
+        worker.ask(head, tuple(ticket.work.body for ticket in group), over)
+
+    def _overrun(self, worker: Worker, group: list[_Ticket]) -> None:
+        for ticket in group:
+            if not ticket.future.done():
+                self.counts["late"] += 1
+                ticket.future.set_exception(DeadlineExceeded("a worker took too long and was ended"))
+        log.error("a worker was busy with %s for %.0f s and is replaced", group[0].work.model, self._settings.run_s)
+        worker.kill()
+
+    def _take(self, group: list[_Ticket], reply: Reply) -> None:
+        for ticket, body, error in zip(group, reply.bodies, reply.errors, strict=True):
+            self.counts["done" if error is None else "failed"] += 1
+            if ticket.future.done():
+                continue
+            if error is not None:
+                ticket.future.set_exception(error)
+            else:
+                ticket.future.set_result(Answer(body, ticket.begun - ticket.queued, reply.run_s))
+        if not any(reply.errors) and group[0].work.kind == "predict":
+            model = group[0].work.model
+            self._typical_s[model] = (1 - _SMOOTH) * self._typical(model) + _SMOOTH * reply.run_s / len(group)
+
+    def _again(self, ticket: _Ticket) -> None:
+        """Put an item whose worker died before all others, unless it is the second worker that it took along."""
+        if ticket.future.done():
+            return
+        if ticket.tries >= _TRIES:
+            ticket.future.set_exception(WorkerLost("two workers ended while they worked on this"))
+            return
+        self.counts["retried"] += 1
+        lane = self._jobs if ticket.work.extra.get("job") else self._queue
+        lane[id(ticket)] = ticket
+        lane.move_to_end(id(ticket), last=False)
+        self._expected_s += 0.0 if lane is self._jobs else ticket.expected_s

@@ -1,0 +1,206 @@
+"""The server's side of its worker processes: start them, speak with them, replace the one that dies."""
+
+import asyncio
+import atexit
+import logging
+import multiprocessing
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from openlepton.errors import ModelFailed, OpenLeptonError, WorkerLost
+from openlepton.serve import child
+from openlepton.serve.child import Setup, Share
+from openlepton.serve.frames import Frame, Unpacker, pack
+from openlepton.serve.problems import error_of
+
+_START_S = 120.0  # until a worker must be ready
+_WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before a worker is started again that died before it was ready
+
+log = logging.getLogger("openlepton.serve")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a worker says to a message."""
+
+    bodies: tuple[bytes, ...]
+    errors: tuple[OpenLeptonError | None, ...]
+    run_s: float
+
+
+class Worker(asyncio.Protocol):
+    """One process and the line to it; one message at a time. It is made, lives and dies once."""
+
+    def __init__(self, setup: Setup, share: Share) -> None:
+        self.wide = share.wide > 1
+        self.facts: Mapping[str, Any] = {}
+        self._setup, self._share = setup, share
+        self._unpacker = Unpacker()
+        self._ready: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting: Callable[[Reply | None], None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._process: BaseProcess | None = None
+        self.gone = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start the process and wait until it is ready.
+
+        Raises:
+            OpenLeptonError: What it says is wrong, such as a model that is not what its card says.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            context = multiprocessing.get_context("spawn")  # a copy of this process would have its threads' locks
+            self._process = context.Process(
+                target=child.main, args=(theirs, self._setup, self._share), name="openlepton-worker", daemon=True
+            )
+            await asyncio.to_thread(self._process.start)
+            atexit.register(self.kill)  # it ignores the polite signals, and Python would wait for it
+        ours.setblocking(False)
+        await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
+        try:
+            self.facts = await asyncio.wait_for(self._ready, _START_S)
+        except TimeoutError:
+            self.kill()
+            raise ModelFailed(f"a worker was not ready after {_START_S:.0f} s") from None
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for work."""
+        return self._waiting is None and bool(self.facts) and not self.gone.is_set()
+
+    def ask(self, head: Mapping[str, Any], parts: tuple[bytes, ...], tell: Callable[[Reply | None], None]) -> None:
+        """Give it something to do; `tell` is called with what it says, or with None if the process ends first."""
+        assert self._waiting is None
+        assert self._transport is not None
+        self._waiting = tell
+        self._transport.write(pack({**head, "id": 0}, parts))
+        for part in parts:
+            self._transport.write(part)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process is not None and self._process.is_alive():
+            self._process.kill()
+
+    async def stop(self) -> None:
+        """Close the line, upon which the process ends by itself; make sure that it did."""
+        if self._transport is not None:
+            self._transport.close()
+        if self._process is not None and self._process.pid is not None:
+            await asyncio.to_thread(self._process.join, 5.0)
+            self.kill()
+            await asyncio.to_thread(self._process.join, 5.0)
+            atexit.unregister(self.kill)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the line."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the worker says."""
+        for frame in self._unpacker.feed(data):
+            self._take(frame)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The process has ended, whatever ended it: nobody else holds the other end."""
+        self.gone.set()
+        if not self._ready.done():
+            self._ready.set_exception(WorkerLost("a worker ended before it was ready"))
+            self._ready.exception()  # nobody may be left who wants to know
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting(None)
+
+    def _take(self, frame: Frame) -> None:
+        if "ready" in frame.head:
+            self._ready.set_result(frame.head["ready"] or {"": {}})
+        elif "fatal" in frame.head:
+            self._ready.set_exception(error_of(**frame.head["fatal"]))
+        elif self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            errors = tuple(None if error is None else error_of(**error) for error in frame.head["errors"])
+            waiting(Reply(frame.parts, errors, frame.head["run_ms"] / 1000))
+
+
+class Pool:
+    """As many workers as were asked for; a dead one is replaced.
+
+    Args:
+        setup: Makes what the workers are for.
+        changed: Called when a worker has become free or has died.
+    """
+
+    def __init__(self, setup: Setup, changed: Callable[[], None]) -> None:
+        self._setup, self._changed = setup, changed
+        self._workers: list[Worker] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self.restarts = 0
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """Those that are alive."""
+        return tuple(self._workers)
+
+    @property
+    def size(self) -> int:
+        """How many there should be."""
+        return len(self._keepers)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all are alive."""
+        return len(self._workers) == len(self._keepers) > 0
+
+    async def start(self, shares: list[Share]) -> None:
+        """Start a worker for each share and wait until all are ready."""
+        workers = [Worker(self._setup, share) for share in shares]
+        results = await asyncio.gather(*(worker.start() for worker in workers), return_exceptions=True)
+        failed = next((result for result in results if isinstance(result, BaseException)), None)
+        if failed is not None:
+            await asyncio.gather(*(worker.stop() for worker in workers))
+            raise failed
+        self._workers = workers
+        self._keepers = [asyncio.create_task(self._keep(*pair)) for pair in zip(workers, shares, strict=True)]
+
+    async def stop(self) -> None:
+        """Stop all of them."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+        self._workers, self._keepers = [], []
+
+    async def _keep(self, worker: Worker, share: Share) -> None:
+        while True:
+            await worker.gone.wait()
+            self._workers.remove(worker)
+            self._changed()
+            log.warning("a worker ended; another one takes its place")
+            await worker.stop()
+            worker = await self._replace(share)
+            self._workers.append(worker)
+            self.restarts += 1
+            self._changed()
+
+    async def _replace(self, share: Share) -> Worker:
+        for wait_s in (*_WAITS_S, *iter(lambda: _WAITS_S[-1], None)):
+            await asyncio.sleep(wait_s)
+            worker = Worker(self._setup, share)
+            try:
+                await worker.start()
+            except (OpenLeptonError, OSError) as error:
+                log.error("a worker could not be started: %s", error)
+                await worker.stop()
+            else:
+                return worker
+        raise AssertionError
