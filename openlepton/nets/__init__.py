@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_extra(error.name, "train") from None
 
-from openlepton.nets import efficientnet, yolov5, yolox
+from openlepton.nets import efficientnet, yolov1, yolov3, yolov5, yolox
 
 
 class Build(Protocol):
@@ -32,12 +32,20 @@ class Net:
     task: Task
     """As cards say it."""
     build: Build
+    fixed_size: bool = False
+    """Whether the network sees squares of one size alone, which is the field `size` of its config."""
 
 
 NETS: dict[str, Net] = {
     "efficientnet-lite0": Net("classify", partial(efficientnet.build, "lite0")),
     "efficientnet-lite1": Net("classify", partial(efficientnet.build, "lite1")),
     "efficientnet-lite2": Net("classify", partial(efficientnet.build, "lite2")),
+    "yolov1": Net("detect", partial(yolov1.build, "paper"), fixed_size=True),
+    "yolov1-local": Net("detect", partial(yolov1.build, "local"), fixed_size=True),
+    "yolov1-tiny": Net("detect", partial(yolov1.build, "tiny"), fixed_size=True),
+    "yolov3": Net("detect", partial(yolov3.build, "darknet53")),
+    "yolov3-spp": Net("detect", partial(yolov3.build, "spp")),
+    "yolov3-tiny": Net("detect", partial(yolov3.build, "tiny")),
     "yolov5n": Net("detect", partial(yolov5.build, "n")),
     "yolov5s": Net("detect", partial(yolov5.build, "s")),
     "yolov5m": Net("detect", partial(yolov5.build, "m")),

@@ -122,7 +122,7 @@ def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, w
             raise CheckpointMismatch(f"{folder}: its classes are not those of {config.data}")
         device = choose_device(config.device, ranks)
         config = replace(config, precision=_precision(config.precision, device))
-        network = build(config.model, len(dataset.classes), progress.anchors).to(device)
+        network = build(config.model, len(dataset.classes), progress.anchors, size=config.size).to(device)
         with explained(config):
             return _run(config, lesson, network, dataset, train, progress, checkpoint, ranks, watch)
 

@@ -43,9 +43,18 @@ def task_of(architecture: str) -> Task:
     return NETS[architecture].task
 
 
-def build(architecture: str, classes: int, anchors: Anchors = ()) -> Any:
-    """Return the network of that name with fresh weights, a `Trainable`; `anchors` in pixels, the published ones by default."""
-    return NETS[architecture].build(classes=classes, **({"anchors": anchors} if anchors else {}))
+def build(architecture: str, classes: int, anchors: Anchors = (), *, size: int = 640) -> Any:
+    """Return the network of that name with fresh weights, a `Trainable`.
+
+    Args:
+        architecture: A name in `NETS`.
+        classes: How many.
+        anchors: In pixels, the published ones by default.
+        size: Of the images, pixels, for networks that see one size alone.
+    """
+    net = NETS[architecture]
+    changes: dict[str, Any] = {"anchors": anchors} if anchors else {}
+    return net.build(classes=classes, **changes, **({"size": size} if net.fixed_size else {}))
 
 
 def anchors_of(network: Any) -> Anchors:
