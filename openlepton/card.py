@@ -16,9 +16,10 @@ CONTRACT = 1
 """The version of the graph contract: the names, shapes and meaning of a graph's inputs and outputs.
 
 1: `images (B,3,H,W)` float32 0..1 RGB goes in. A detector gives `boxes (B,N,4)` float32 xyxy in input pixels and
-`scores (B,N,C)` float32 0..1; a classifier gives `scores (B,C)` float32 0..1; a semantic segmenter gives `scores (B,C,h,w)`
-float32 0..1, which sum to 1 over the classes, for a grid of h x w equal cells that covers the input. Normalisation, anchors
-and grids are in the graph.
+`scores (B,N,C)` float32 0..1; a segmenter gives `coeffs (B,N,32)` and `protos (B,32,h,w)` besides, for a grid of h x w
+equal cells that covers the input: sigmoids of their products are the masks; a classifier gives `scores (B,C)` float32 0..1;
+a semantic segmenter gives `scores (B,C,h,w)` float32 0..1, which sum to 1 over the classes, for such a grid. Normalisation,
+anchors and grids are in the graph.
 """
 
 CARD_NAME = "card.toml"
@@ -27,7 +28,7 @@ CARD_MAX_BYTES = 4 * 1024 * 1024
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-Task = Literal["detect", "classify", "semantic"]
+Task = Literal["detect", "segment", "classify", "semantic"]
 
 
 class _Part(BaseModel):
@@ -57,7 +58,7 @@ class ImageInput(_Part):
 
 
 class DetectFacts(_Part):
-    """What only a detector has: its pyramid, and the thresholds that it is used with unless the caller says otherwise."""
+    """What detectors have, with masks or without: a pyramid, and the thresholds used unless the caller says otherwise."""
 
     strides: tuple[int, ...] = ()
     anchors: tuple[tuple[tuple[float, float], ...], ...] = Field(default=(), description="pixels, per stride")
@@ -96,6 +97,8 @@ class Parity(_Part):
 
     boxes_px: float | None = None
     scores: float
+    coeffs: float | None = None
+    protos: float | None = None
     inputs: Text
 
 
@@ -137,8 +140,8 @@ class ModelCard(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelCard":
-        if (self.task == "detect") != (self.detect is not None):
-            raise ValueError("a card has a [detect] table exactly when its task is detect")
+        if (self.task in ("detect", "segment")) != (self.detect is not None):
+            raise ValueError("a card has a [detect] table exactly when its task is detect or segment")
         for task in ("classify", "semantic"):
             if getattr(self, task) is not None and self.task != task:
                 raise ValueError(f"a card has a [{task}] table only when its task is {task}")

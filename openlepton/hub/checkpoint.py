@@ -37,6 +37,7 @@ KNOWN: Mapping[str, frozenset[str]] = {
     "builtins": frozenset({"set", "frozenset"}),
     "pathlib": _PATHS,
     "pathlib._local": _PATHS,
+    "models.yolo": frozenset({"Detect.forward"}),  # a method that segmenters keep a reference to
 }
 """Globals that YOLOv5 checkpoints mention, by module; beside them, classes of `models.*` and `torch.nn.modules.*`."""
 
@@ -114,12 +115,12 @@ class Inspection:
 
 
 def known(found: Global) -> bool:
-    """Return whether checkpoints of networks mention this global; a dotted name, which would look further, is not known."""
+    """Return whether checkpoints of networks mention this global; other dotted names, which would look further, are not known."""
+    if found.name in KNOWN.get(found.module, ()):
+        return True
     if not found.name.isidentifier() or not all(part.isidentifier() for part in found.module.split(".")):
         return False
-    if found.module.startswith(("models.", "torch.nn.modules.")):
-        return not found.name.startswith("_")
-    return found.name in KNOWN.get(found.module, ())
+    return found.module.startswith(("models.", "torch.nn.modules.")) and not found.name.startswith("_")
 
 
 def read_checkpoint(source: Path | bytes) -> Checkpoint:
@@ -213,11 +214,10 @@ def _checkpoint(archive: Archive, pickled: Pickled) -> Checkpoint:
 
 
 def _refuse_other_tasks(mentioned: Mapping[Global, int]) -> None:
-    for kind, task in (("Segmentation", "segmentation"), ("Classification", "classification")):
-        if Global("models.yolo", f"{kind}Model") in mentioned:
-            raise CheckpointRefused(
-                f"a {task} checkpoint; this release converts detectors, {task} comes with a later one"
-            )
+    if Global("models.yolo", "ClassificationModel") in mentioned:
+        raise CheckpointRefused(
+            "a classification checkpoint; this release converts detectors and segmenters, classification comes with a later one"
+        )
 
 
 def _network(top: Any) -> tuple[str, Any]:

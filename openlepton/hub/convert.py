@@ -1,4 +1,4 @@
-"""YOLOv5 checkpoints (v5.0 to v7.0) to model folders: `model.onnx`, `model.safetensors` and the card, nothing run from them.
+"""YOLOv5 checkpoints, with masks or without, to model folders: `model.onnx`, `model.safetensors`, the card; nothing run from them.
 
 Which network a checkpoint holds is read off the shapes of its tensors. That network is then built here, and every tensor
 name, every shape and every setting that the checkpoint records about its modules must agree with it.
@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from openlepton.arrays import Array
-from openlepton.card import CONTRACT, DetectFacts, ImageInput, ModelCard, file_facts
+from openlepton.card import CONTRACT, DetectFacts, ImageInput, ModelCard, Task, file_facts
 from openlepton.errors import CheckpointMismatch, OutputError, UsageError, missing_extra
 from openlepton.hub.checkpoint import Checkpoint, Module, read_checkpoint
 from openlepton.hub.folder import GRAPH, WeightsType, write_model
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openlepton.nets.yolov5 import Config, Yolov5
 
 _HEADS = {24: "", 33: "6"}  # number of the last layer, and what it appends to the size
+_KINDS = {"detect": "detector", "segment": "segmenter"}
 _ACTIVATIONS = {"SiLU": "silu", "ReLU": "relu", "LeakyReLU": "leaky_relu", "Hardswish": "hardswish"}
 _SETTINGS: Mapping[str, tuple[str, ...]] = {
     "Conv2d": ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"),
@@ -77,15 +78,16 @@ def convert(
         raise OutputError(f"{out}: the folder is not empty; choose another, or ask to overwrite")
     checkpoint = read_checkpoint(weights)
     architecture, network = _within(weights, checkpoint)
+    task: Task = "segment" if architecture.endswith("-seg") else "detect"
     names = _labels(weights, checkpoint, network.config.classes, labels)
     p6 = len(network.config.anchors) == 4
     draft = _card(
         contract=CONTRACT,
         name=model_name(weights.stem) if name is None else name,
         version=version,
-        task="detect",
+        task=task,
         architecture=architecture,
-        description=f"YOLOv5 detector of {len(names)} {'class' if len(names) == 1 else 'classes'}",
+        description=f"YOLOv5 {_KINDS[task]} of {len(names)} {'class' if len(names) == 1 else 'classes'}",
         licence=licence,
         source=_source(weights, checkpoint),
         labels=names,
@@ -115,10 +117,11 @@ def build_network(state: Mapping[str, Array], modules: Mapping[str, Module] | No
     import torch
 
     from openlepton.nets.yolov5 import Yolov5
+    from openlepton.nets.yolov5_seg import Yolov5Seg
 
     modules = modules or {}
     size, config = _config(state, modules)
-    network = Yolov5(config).eval()
+    network = (Yolov5Seg if size.endswith("-seg") else Yolov5)(config).eval()
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     # v5.0 keeps its anchors in pixels as well, as `anchor_grid`
     given = {key: array.shape for key, array in state.items() if not key.endswith(".anchor_grid")}
@@ -135,17 +138,20 @@ def build_network(state: Mapping[str, Array], modules: Mapping[str, Module] | No
 
 
 def _config(state: Mapping[str, Array], modules: Mapping[str, Module]) -> tuple[str, "Config"]:
-    """Return the size (n ... x6) and the config that the shapes tell."""
+    """Return the size (n ... x6, n-seg ... x-seg) and the config that the shapes tell."""
     from openlepton.nets.yolov5 import SIZES, Config
 
     stem = next((state[key] for key in ("model.0.conv.weight", "model.0.conv.conv.weight") if key in state), None)
     last = next((int(found[1]) for key in state if (found := re.fullmatch(r"model\.(\d+)\.anchors", key))), None)
     if stem is None or last not in _HEADS or stem.ndim != 4:
-        raise CheckpointMismatch("its tensors are not named as in a YOLOv5 detector of v5.0 to v7.0 (P5 or P6)")
-    if any(key.startswith(f"model.{last}.proto.") for key in state):
         raise CheckpointMismatch(
-            "a segmentation network; this release converts detectors, segmentation comes with a later one"
+            "its tensors are not named as in a YOLOv5 of v5.0 to v7.0 (detector, P5 or P6, or segmenter)"
         )
+    masks = (
+        32 if any(key.startswith(f"model.{last}.proto.") for key in state) else 0
+    )  # what an object takes of prototypes
+    if masks and _HEADS[last]:
+        raise CheckpointMismatch("a segmenter with four levels (P6), which was never published")
     if any(re.fullmatch(r"model\.0\.conv(\.conv)?\.bias", key) for key in state):
         raise CheckpointMismatch("its batch norms are fused into the convolutions already: convert it before fusing")
     v5 = "model.0.conv.conv.weight" in state
@@ -156,7 +162,7 @@ def _config(state: Mapping[str, Array], modules: Mapping[str, Module]) -> tuple[
         or cells.shape[2] != 2
         or head is None
         or head.shape[0] % cells.shape[1]
-        or head.shape[0] < 6 * cells.shape[1]
+        or head.shape[0] < (6 + masks) * cells.shape[1]
     ):
         raise CheckpointMismatch("its head has no anchors of a width and a height, or too few outputs for them")
     channels = stem.shape[1] // 4 if v5 else stem.shape[1]
@@ -165,10 +171,10 @@ def _config(state: Mapping[str, Array], modules: Mapping[str, Module]) -> tuple[
     repeats = len({key.split(".")[3] for key in state if key.startswith("model.2.m.")})
     for size, (depth, width) in SIZES.items():
         if (stem.shape[0], repeats) == (ceil(64 * width / 8) * 8, max(round(3 * depth), 1)):
-            return size + _HEADS[last], Config(
+            return size + ("-seg" if masks else _HEADS[last]), Config(
                 depth,
                 width,
-                classes=head.shape[0] // cells.shape[1] - 5,
+                classes=head.shape[0] // cells.shape[1] - 5 - masks,
                 anchors=tuple(tuple(map(tuple, level)) for level in (cells * strides[:, None, None]).tolist()),
                 layout="v5" if v5 else "v6",
                 activation=_activation(modules),

@@ -32,6 +32,9 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
+_GETATTR = (Global("__builtin__", "getattr"), Global("builtins", "getattr"))
+
+
 @dataclass(eq=False, slots=True)
 class Instance:
     """A call or an object that the pickle describes: nothing was called, no object was made."""
@@ -252,9 +255,18 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         args = self.stack.pop()
-        self._note(self.stack.pop(), args)
+        of = self.stack.pop()
+        if of in _GETATTR and isinstance(args, tuple) and [type(arg) for arg in args] == [Global, str]:
+            self.globals[of] -= 1  # how older pickles name a method: as an attribute of its class
+            if not self.globals[of]:
+                del self.globals[of]
+            self._mention(Global(args[0].module, f"{args[0].name}.{args[1]}"))
+        else:
+            self._note(of, args)
 
-    _newobj = _reduce
+    def _newobj(self, _: Any) -> None:
+        args = self.stack.pop()
+        self._note(self.stack.pop(), args)
 
     def _newobj_ex(self, _: Any) -> None:
         options, args = self.stack.pop(), self.stack.pop()

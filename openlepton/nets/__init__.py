@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_extra(error.name, "train") from None
 
-from openlepton.nets import efficientnet, yolov1, yolov3, yolov5, yolox
+from openlepton.nets import efficientnet, yolov1, yolov3, yolov5, yolov5_seg, yolox
 
 
 class Build(Protocol):
@@ -56,6 +56,11 @@ NETS: dict[str, Net] = {
     "yolov5m6": Net("detect", partial(yolov5.build, "m6")),
     "yolov5l6": Net("detect", partial(yolov5.build, "l6")),
     "yolov5x6": Net("detect", partial(yolov5.build, "x6")),
+    "yolov5n-seg": Net("segment", partial(yolov5_seg.build, "n")),
+    "yolov5s-seg": Net("segment", partial(yolov5_seg.build, "s")),
+    "yolov5m-seg": Net("segment", partial(yolov5_seg.build, "m")),
+    "yolov5l-seg": Net("segment", partial(yolov5_seg.build, "l")),
+    "yolov5x-seg": Net("segment", partial(yolov5_seg.build, "x")),
     "yolox-nano": Net("detect", partial(yolox.build, "nano")),
     "yolox-tiny": Net("detect", partial(yolox.build, "tiny")),
     "yolox-s": Net("detect", partial(yolox.build, "s")),

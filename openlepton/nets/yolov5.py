@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from openlepton.errors import UsageError
 from openlepton.nets.blocks import Activation, Conv, fuse_children
-from openlepton.nets.losses import LossConfig
+from openlepton.nets.losses import Criterion, LossConfig
+from openlepton.nets.yolov5_heads import Detect, DetectApart, level_of
 from openlepton.nets.yolov5_loss import Yolov5Loss
 
 Anchors = tuple[tuple[tuple[float, float], ...], ...]
@@ -183,95 +184,16 @@ class Concat(nn.Module):
         return torch.cat(x, 1)
 
 
-class Detect(nn.Module):
-    """The head: one 1x1 convolution per level; each anchor has 5 + C channels: x, y, w, h, objectness, classes."""
-
-    anchors: Tensor  # (levels, A, 2) width and height in cells, as checkpoints store them
-
-    def __init__(self, config: Config, channels: list[int]) -> None:
-        super().__init__()
-        strides = torch.tensor(config.strides, dtype=torch.float32)
-        self.register_buffer("anchors", torch.tensor(config.anchors, dtype=torch.float32) / strides[:, None, None])
-        outputs = len(config.anchors[0]) * (5 + config.classes)
-        self.m = nn.ModuleList(nn.Conv2d(c, outputs, 1) for c in channels)
-        for conv, stride in zip(self.m, config.strides, strict=True):
-            _set_prior(conv, config, stride)
-
-    def forward(self, x: list[Tensor]) -> list[Tensor]:
-        """Return the logits of each level, `(B, A * (5 + C), H, W)`."""
-        return [conv(level) for conv, level in zip(self.m, x, strict=True)]
-
-    def fused(self) -> "DetectApart":
-        """Return an equal head that computes what `decode` wants apart."""
-        return DetectApart(self)
-
-
-def _set_prior(conv: nn.Module, config: Config, stride: int) -> None:
-    """Shift the biases: eight objects per 640-pixel image, classes alike (the idea: RetinaNet, arXiv:1708.02002)."""
-    assert isinstance(conv, nn.Conv2d)
-    assert conv.bias is not None
-    with torch.no_grad():
-        bias = conv.bias.view(-1, 5 + config.classes)
-        bias[:, 4] += math.log(8 / (640 / stride) ** 2)
-        bias[:, 5:] += math.log(0.6 / (config.classes - 0.99999))
-
-
-Parts = tuple[Tensor, list[Tensor]]
-"""Logits of one level: `(B, 5 * A, H, W)` all x, all y, all w, all h, all objectness; per anchor `(B, C, H, W)` classes."""
-
-
-class DetectApart(nn.Module):
-    """`Detect` for inference: one convolution per level for places and objectness, one per anchor for classes.
-
-    The scores are by far the largest tensor. Apart, the sigmoid is computed inside the convolution and the anchors' scores
-    leave it in the order of the rows, so that a runtime moves them twice instead of five times.
-    """
-
-    anchors: Tensor
-
-    def __init__(self, head: Detect) -> None:
-        super().__init__()
-        A = head.anchors.shape[1]
-        self.register_buffer("anchors", head.anchors)
-        self.m = nn.ModuleList()  # per level: places, classes of the first anchor, of the second, ...
-        for conv in head.m:
-            assert isinstance(conv, nn.Conv2d)
-            rows = torch.arange(conv.out_channels).view(A, -1)  # (A, 5 + C)
-            parts = (rows[:, :5].T.flatten(), *rows[:, 5:])
-            self.m.append(nn.ModuleList(_some_outputs(conv, part) for part in parts))
-
-    def forward(self, x: list[Tensor]) -> list[Parts]:
-        """Return the logits of each level as `decode` wants them."""
-        levels = []
-        for convs, level in zip(self.m, x, strict=True):
-            assert isinstance(convs, nn.ModuleList)
-            places, *classes = [conv(level) for conv in convs]
-            levels.append((places, classes))
-        return levels
-
-
-def _some_outputs(conv: nn.Conv2d, rows: Tensor) -> nn.Conv2d:
-    some = nn.Conv2d(conv.in_channels, len(rows), 1, device=conv.weight.device, dtype=conv.weight.dtype)
-    assert conv.bias is not None
-    some.weight, some.bias = nn.Parameter(conv.weight.detach()[rows]), nn.Parameter(conv.bias.detach()[rows])
-    return some
-
-
-def _parts(raw: Tensor, anchors: int) -> Parts:
-    """Return `(B, A * (5 + C), H, W)` as its parts."""
-    raw = raw.view(len(raw), anchors, -1, *raw.shape[2:])  # (B, A, 5 + C, H, W)
-    return raw[:, :, :5].transpose(1, 2).flatten(1, 2), list(raw[:, :, 5:].unbind(1))
-
-
 class Yolov5(nn.Module):
     """A YOLOv5 detector; calling it gives raw maps for training, `decode` turns them into boxes and scores."""
 
-    outputs = ("boxes", "scores")
+    outputs: tuple[str, ...] = ("boxes", "scores")
+    head: ClassVar[type[Detect]] = Detect
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        modules, self.reads = _layers(config)
+        modules, self.reads = _layers(config, self.head)
         self.model = nn.ModuleList(modules)
 
     @property
@@ -292,34 +214,33 @@ class Yolov5(nn.Module):
         upsample = next(index for index, module in enumerate(self.model) if isinstance(module, nn.Upsample))
         return list(self.model), upsample - 1
 
-    def criterion(self, weights: LossConfig, size: int) -> Yolov5Loss:
+    def criterion(self, weights: LossConfig, size: int) -> Criterion:
         """Return the loss for images of `size` pixels."""
         return Yolov5Loss(self.config, weights, size)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Return raw maps `(B, A * (5 + C), H / s, W / s)` for every stride s, finest first.
+    def forward(self, images: Tensor) -> Any:
+        """Return what the head gives: raw maps `(B, A * (5 + C), H / s, W / s)` for every stride s, finest first.
 
         Args:
             images: `(B, 3, H, W)` RGB, 0 to 1; `multiple` divides H and W.
         """
         kept: list[Tensor] = []
-        x = images
+        x: Any = images
         for module, reads in zip(self.model, self.reads, strict=True):
             given = [x if index == -1 else kept[index] for index in reads]
             x = module(given if isinstance(module, Concat | Detect | DetectApart) else given[0])
             kept.append(x)
-        maps: list[Tensor] = x  # type: ignore[assignment]
-        return maps
+        return x
 
-    def decode(self, maps: Sequence[Tensor | Parts]) -> tuple[Tensor, Tensor]:
+    def decode(self, maps: Any) -> tuple[Tensor, ...]:
         """Return boxes `(B, N, 4)` as x1, y1, x2, y2 in input pixels and scores `(B, N, C)`, objectness times class.
 
         Rows come level by level, then by anchor, row and column of the cell.
         """
         boxes, objectness, scores = [], [], []
         for raw, anchors, stride in zip(maps, self.detect.anchors, self.config.strides, strict=True):
-            places, classes = _parts(raw, len(anchors)) if isinstance(raw, Tensor) else raw
-            places = places.sigmoid()
+            level = level_of(raw, len(anchors), self.config.classes) if isinstance(raw, Tensor) else raw
+            places = level.places.sigmoid()
             B, _, H, W = places.shape
             x, y, w, h, o = places.view(B, 5, -1, H, W).unbind(1)  # (B, A, H, W) each
             columns = torch.arange(W, dtype=x.dtype, device=x.device)
@@ -331,7 +252,7 @@ class Yolov5(nn.Module):
             boxes.append(torch.stack((x - w, y - h, x + w, y + h), -1).view(B, -1, 4))  # (B, A * H * W, 4)
             objectness.append(o.reshape(B, -1, 1))
             scores += [
-                c.sigmoid().permute(0, 2, 3, 1).reshape(B, -1, self.config.classes) for c in classes
+                c.sigmoid().permute(0, 2, 3, 1).reshape(B, -1, self.config.classes) for c in level.classes
             ]  # (B, H * W, C)
         return torch.cat(boxes, 1), torch.cat(scores, 1) * torch.cat(objectness, 1)
 
@@ -342,7 +263,7 @@ class Yolov5(nn.Module):
         return fused
 
 
-def _layers(config: Config) -> tuple[list[nn.Module], tuple[tuple[int, ...], ...]]:
+def _layers(config: Config, head: type[Detect]) -> tuple[list[nn.Module], tuple[tuple[int, ...], ...]]:
     """Return the numbered layers (backbone, way down the pyramid, way up, head) and what each reads (-1: the one before)."""
     act = config.activation
     layers, reads, channels = list[nn.Module](), list[tuple[int, ...]](), list[int]()
@@ -396,14 +317,18 @@ def _layers(config: Config) -> tuple[list[nn.Module], tuple[tuple[int, ...], ...
         conv(finer, 3, 2)
         concat(lateral)
         levels.append(c3(c, 3, shortcut=False))
-    add(Detect(config, [channels[index] for index in levels]), 0, tuple(levels))
+    add(head(config, [channels[index] for index in levels]), 0, tuple(levels))
     return layers, tuple(reads)
+
+
+def config_of(size: str, classes: int = 80) -> Config:
+    """Return what the published network of `size` is like."""
+    if size.removesuffix("6") not in SIZES:
+        raise UsageError(f"size: expected one of {', '.join(SIZES)}, with 6 appended for P6, got {size!r}")
+    depth, width = SIZES[size.removesuffix("6")]
+    return Config(depth, width, classes, anchors=ANCHORS_P6 if size.endswith("6") else ANCHORS_P5)
 
 
 def build(size: str, classes: int = 80, **changes: object) -> Yolov5:
     """Return the network of `size` (n, s, m, l, x; n6 ... x6) with fresh weights; `changes` are fields of `Config`."""
-    if size.removesuffix("6") not in SIZES:
-        raise UsageError(f"size: expected one of {', '.join(SIZES)}, with 6 appended for P6, got {size!r}")
-    depth, width = SIZES[size.removesuffix("6")]
-    anchors = ANCHORS_P6 if size.endswith("6") else ANCHORS_P5
-    return Yolov5(replace(Config(depth, width, classes, anchors=anchors), **changes))  # type: ignore[arg-type]
+    return Yolov5(replace(config_of(size, classes), **changes))  # type: ignore[arg-type]

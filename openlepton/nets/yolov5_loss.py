@@ -24,6 +24,8 @@ NEIGHBOUR = 0.5
 class Assigned(NamedTuple):
     """The cells of one level that answer for an object: P of them, an object up to nine times."""
 
+    target: Tensor
+    """`(P,)` row of the object among the targets."""
     image: Tensor
     """`(P,)` row of the batch."""
     anchor: Tensor
@@ -64,19 +66,25 @@ class Yolov5Loss:
             maps: For each level `(B, A * (5 + C), H, W)` logits, of any precision.
             targets: `(N, 6)` row of the batch, class, centre x, y, width and height in pixels of the images.
         """
+        parts, _ = self.terms(maps, targets)
+        return parts.sum() * len(maps[0]), parts
+
+    def terms(self, maps: Sequence[Tensor], targets: Tensor) -> tuple[Tensor, list[tuple[Assigned, Tensor]]]:
+        """Return the parts for one image, `(3,)`, and for each level the cells that answer and their `(P, 5 + C + E)` logits."""
         if targets.ndim != 2 or targets.shape[1] != 6:
             raise ShapeError(f"targets: expected (N, 6), got {tuple(targets.shape)}")
-        C = self.config.classes
+        C, answers = self.config.classes, []
         box = obj = cls = maps[0].new_zeros((), dtype=torch.float32)
         levels = zip(maps, self.config.anchors, self.config.strides, BALANCE[len(maps)], strict=True)
         for raw, pixels, stride, weight in levels:
             B, _, H, W = raw.shape
             anchors = torch.tensor(pixels, device=raw.device) / stride  # (A, 2)
-            logits = raw.view(B, len(anchors), 5 + C, H, W).float()
+            logits = raw.view(B, len(anchors), -1, H, W).float()  # (B, A, 5 + C + E, H, W)
             found = assign(targets, anchors, stride, (H, W), self.max_ratio)
             wanted = logits.new_zeros(B, len(anchors), H, W)
             if len(found.image):
-                own = logits[found.image, found.anchor, :, found.row, found.column]  # (P, 5 + C)
+                own = logits[found.image, found.anchor, :, found.row, found.column]  # (P, 5 + C + E)
+                answers.append((found, own))
                 centre = own[:, :2].sigmoid() * 2 - 0.5
                 sides = (own[:, 2:4].sigmoid() * 2) ** 2 * anchors[found.anchor]
                 overlap = ciou(torch.cat((centre, sides), 1), found.boxes)  # (P,)
@@ -85,12 +93,11 @@ class Yolov5Loss:
                 # Where several objects want one cell, the best overlap counts: the same on every device and in any order.
                 wanted.view(-1).scatter_reduce_(0, cell, overlap.detach().clamp(min=0), "amax")
                 if C > 1:
-                    truth = torch.full_like(own[:, 5:], self.low)
+                    truth = torch.full_like(own[:, 5 : 5 + C], self.low)
                     truth.scatter_(1, found.classes[:, None], self.high)
-                    cls = cls + self._cross_entropy(own[:, 5:], truth)
+                    cls = cls + self._cross_entropy(own[:, 5 : 5 + C], truth)
             obj = obj + self._cross_entropy(logits[:, :, 4], wanted) * weight
-        parts = torch.stack((box * self.gains[0], obj * self.gains[1], cls * self.gains[2]))
-        return parts.sum() * len(maps[0]), parts
+        return torch.stack((box * self.gains[0], obj * self.gains[1], cls * self.gains[2])), answers
 
     def _cross_entropy(self, logits: Tensor, truth: Tensor) -> Tensor:
         if not self.focus:
@@ -129,7 +136,7 @@ def assign(targets: Tensor, anchors: Tensor, stride: int, size_hw: tuple[int, in
     boxes = torch.cat((centre[pair] - cell, places[target[pair], 2:]), 1)
     column, row = cell.long().unbind(1)
     image, classes = targets[target[pair], :2].long().unbind(1)
-    return Assigned(image, anchor[pair], row, column, boxes, classes)
+    return Assigned(target[pair], image, anchor[pair], row, column, boxes, classes)
 
 
 def ciou(a: Tensor, b: Tensor, epsilon: float = 1e-7) -> Tensor:

@@ -20,6 +20,12 @@ Dims = tuple[int | str, ...]
 _INPUTS: Mapping[str, Dims] = {"images": ("B", 3, "H", "W")}
 _OUTPUTS: Mapping[str, Mapping[str, Dims]] = {
     "detect": {"boxes": ("B", "N", 4), "scores": ("B", "N", "C")},
+    "segment": {
+        "boxes": ("B", "N", 4),
+        "scores": ("B", "N", "C"),
+        "coeffs": ("B", "N", 32),
+        "protos": ("B", 32, "h", "w"),
+    },
     "classify": {"scores": ("B", "C")},
     "semantic": {"scores": ("B", "C", "h", "w")},
 }
