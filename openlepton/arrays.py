@@ -19,6 +19,12 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 """`(H, W, 3)` RGB, 0 to 255."""
 
+ClassMap = NDArray[np.uint8]
+"""`(H, W)` the class id of each pixel; in labels, `UNKNOWN` where it is not known."""
+
+UNKNOWN = 255
+"""What a class map says where the class of a pixel is not known: neither learned from nor counted."""
+
 Boxes = NDArray[np.float32]
 """`(N, 4)` x1, y1, x2, y2 in pixels of the original image; other forms are named (`boxes_cxcywh`)."""
 

@@ -56,4 +56,5 @@ class ImageCache:
 
 def _bytes(item: Labelled) -> int:
     outlines = sum(part.nbytes for outline in item.outlines or () for part in outline)
-    return item.image.nbytes + item.boxes.nbytes + item.class_ids.nbytes + outlines
+    classes = 0 if item.class_map is None else item.class_map.nbytes
+    return item.image.nbytes + item.boxes.nbytes + item.class_ids.nbytes + outlines + classes

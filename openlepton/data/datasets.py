@@ -8,6 +8,8 @@ from openlepton.data import paths
 from openlepton.data.coco import open_coco
 from openlepton.data.folders import open_classes, open_masks
 from openlepton.data.samples import Dataset, Layout
+from openlepton.data.semantic import open_class_maps
+from openlepton.data.tags import find_tables, open_tags
 from openlepton.data.voc import FirstPixel, open_voc
 from openlepton.data.yolo import CLASS_FILES, YAML_FILES, open_yaml, open_yolo
 from openlepton.errors import DataEmpty, DataInvalid, DataNotFound, UsageError
@@ -54,18 +56,21 @@ def find_layout(root: Path) -> Layout:
     """
     folders = paths.subfolders(root)
     if paths.subfolder(root, "images") and paths.subfolder(root, "masks") and not paths.subfolder(root, "labels"):
-        return "masks"
+        names = root / "classes.txt"
+        return "semantic" if names.is_file() and len(paths.read_classes(names)) > 1 else "masks"
     if _coco_files(root):
         return "coco"
     if _any_file(root, [paths.subfolder(root, "annotations") or "", *paths.split_entries(folders).values()], ".xml"):
         return "voc"
+    if find_tables(root):
+        return "tags"
     if any((root / name).is_file() for name in (*CLASS_FILES, *YAML_FILES)) or "labels" in folders:
         return "yolo"
     if any(paths.list_images(root, folder) for folder in folders):
         return "classes"
     raise DataInvalid(
         f"{root}: not a data set that is read: expected classes.txt or data.yaml (YOLO), annotations/*.json (COCO), "
-        f"Annotations/*.xml (Pascal VOC), images/ and masks/, or a folder of images for each class"
+        f"Annotations/*.xml (Pascal VOC), images/ and masks/, labels.csv, or a folder of images for each class"
     )
 
 
@@ -92,8 +97,12 @@ def _open_folder(root: Path, layout: Layout, *, shapes: bool, voc_first_pixel: F
             return open_voc(root, voc_first_pixel)
         case "masks":
             return open_masks(root)
+        case "semantic":
+            return open_class_maps(root)
         case "classes":
             return open_classes(root)
+        case "tags":
+            return open_tags(root)
 
 
 def _coco_files(root: Path) -> list[str]:

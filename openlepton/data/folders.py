@@ -12,7 +12,8 @@ from openlepton.arrays import Array
 from openlepton.data import paths
 from openlepton.data.samples import Annotation, Dataset, Objects, Problem, Split, no_objects
 from openlepton.errors import DataEmpty, DataInvalid, DataNotFound, ImageError
-from openlepton.images import read_header
+from openlepton.headers import open_header
+from openlepton.images import LIMITS
 from openlepton.ops.masks import rles_of_ids
 
 MAX_MASK_BYTES = 64 * 1024**2
@@ -88,13 +89,17 @@ class MaskSource:
         """Return the path of one image."""
         return self.root / self.names[index]
 
+    def mask(self, index: int) -> Path | None:
+        """Return the path of one image's mask, None where it has none."""
+        one = paths.stem(self.names[index])
+        return self.root / self.masks[one] if one in self.masks else None
+
     def annotation(self, index: int) -> Annotation:
         """Return one object for each value above 0 of the mask, all of the same class."""
-        image, one = self.image(index), paths.stem(self.names[index])
-        if one not in self.masks:
+        image, one, mask = self.image(index), paths.stem(self.names[index]), self.mask(index)
+        if mask is None:
             problem = Problem("label-missing", "no mask: taken as background", image, split=self.split)
             return Annotation(image, one, no_objects(), problems=(problem,))
-        mask = self.root / self.masks[one]
         try:
             ids = read_ids(mask)
         except (DataInvalid, DataNotFound, ImageError) as error:
@@ -115,15 +120,21 @@ class MaskSource:
 
 
 def read_ids(path: Path) -> Array:
-    """Return an image of instance ids, `(H, W)` of the integer type it has.
+    """Return an image of instance or class ids, `(H, W)` of the integer type it has; of a palette, the numbers.
 
     Raises:
         ImageError: It is not an image, or too large.
         DataInvalid: It has colours, or cannot be decoded.
     """
-    read_header(path)  # refuses what is too large before it is decoded
-    data = np.frombuffer(paths.read_bytes(path, MAX_MASK_BYTES), np.uint8)
-    ids = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    data = paths.read_bytes(path, MAX_MASK_BYTES)
+    # Refuses what is too large before it is decoded.
+    _, opened, _ = open_header(data, str(path), formats=LIMITS.formats, max_pixels=LIMITS.max_pixels)
+    if opened is not None and opened.mode in ("1", "P"):  # OpenCV gives the colours
+        try:
+            return np.asarray(opened).astype(np.uint8)
+        except (OSError, SyntaxError) as error:
+            raise DataInvalid(f"{path}: cannot be decoded ({error})") from None
+    ids = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if ids is None:
         raise DataInvalid(f"{path}: cannot be decoded")
     if ids.ndim != 2 or ids.dtype.kind not in "ui":
@@ -142,16 +153,30 @@ def open_masks(root: Path) -> Dataset:
     classes = paths.read_classes(root / "classes.txt") if (root / "classes.txt").is_file() else ("object",)
     if len(classes) != 1:
         raise DataInvalid(f"{root / 'classes.txt'}: ids of instances tell one class, not {len(classes)}")
+    splits, masks, problems = open_splits(root)
+    made = {name: Split(name, classes, MaskSource(root, names, masks, name)) for name, names in splits.items()}
+    return Dataset(root.resolve().name, root, "masks", classes, made, tuple(problems))
+
+
+def open_splits(root: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str], list[Problem]]:
+    """Return the images of each split, the masks by the images' names without suffix, and what was wrong with the lists.
+
+    Lists make the splits, or else folders in `images` that are called as splits are.
+
+    Raises:
+        DataInvalid: There is no folder `images` or `masks`.
+    """
     images, masks = paths.subfolder(root, "images"), paths.subfolder(root, "masks")
     if images is None or masks is None:
         raise DataInvalid(f"{root}: expected the folders images and masks")
     by_stem = {paths.stem(name): name for name in paths.list_images(root, masks)}
-    splits, problems = {}, []
+    splits, problems = dict[str, tuple[str, ...]](), list[Problem]()
     lists = paths.split_entries(name for name in paths.list_files(root, deep=False) if name.endswith(".txt"))
     for split, listed in lists.items():
         names, found = paths.read_list(root, listed, split)
-        splits[split] = Split(split, classes, MaskSource(root, tuple(names), by_stem, split))
+        splits[split] = tuple(names)
         problems += found
     if not splits:
-        splits["all"] = Split("all", classes, MaskSource(root, tuple(paths.list_images(root, images)), by_stem, "all"))
-    return Dataset(root.resolve().name, root, "masks", classes, splits, tuple(problems))
+        folders = paths.split_entries(paths.subfolders(root, images)) or {"all": ""}
+        splits = {name: tuple(paths.list_images(root, posixpath.join(images, each))) for name, each in folders.items()}
+    return splits, by_stem, problems

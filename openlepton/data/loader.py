@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from openlepton.arrays import Boxes, Ints
+from openlepton.arrays import Boxes, Floats, Ints
 from openlepton.data.augment import AugmentConfig, training_image
 from openlepton.data.crops import CropConfig, classified_image
 from openlepton.data.reader import Reader
@@ -46,6 +46,10 @@ class Batch:
     """`(N,)` outlines in pixels of `images`; None where only boxes are known."""
     frames: tuple[Frame, ...] | None = None
     """`(B,)` what brings boxes back to the original images; None for augmented images, which have none."""
+    class_maps: NDArray[np.uint8] | None = None
+    """`(B, H, W)` the class of each pixel, 255 where it is not known; None where some image has no class map."""
+    shares: Floats | None = None
+    """`(N,)` how much of its image each label stands for, where images were blended; None where each stands for all."""
 
 
 def training_batches(
@@ -157,6 +161,7 @@ def stack(items: Sequence[Labelled], indices: Sequence[int] | Ints, frames: Sequ
     images = np.empty((len(items), 3, height, width), np.uint8)
     for image, item in zip(images, items, strict=True):
         cv2.split(item.image, list(image))  # five times as fast as a transposed copy
+    maps = [item.class_map for item in items if item.class_map is not None]
     outlines: tuple[Outline, ...] | None = ()
     for item in items:
         outlines = None if outlines is None or item.outlines is None else outlines + item.outlines
@@ -168,6 +173,7 @@ def stack(items: Sequence[Labelled], indices: Sequence[int] | Ints, frames: Sequ
         np.asarray(indices, np.int64),
         outlines,
         None if frames is None else tuple(frames),
+        np.stack(maps) if len(maps) == len(items) else None,
     )
 
 

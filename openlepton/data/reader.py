@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
+import cv2
 import numpy as np
 
-from openlepton.arrays import Array, Boxes, Image
+from openlepton.arrays import UNKNOWN, Array, Boxes, ClassMap, Image
 from openlepton.data.cache import ImageCache
 from openlepton.data.samples import Split
 from openlepton.data.warp import Labelled, clip_polygon
-from openlepton.errors import DataEmpty, ImageError, UsageError
+from openlepton.errors import DataEmpty, ImageError, ImageUnreadable, UsageError
 from openlepton.images import LIMITS, Limits, read_scaled
 from openlepton.ops.boxes import clip
 from openlepton.ops.geometry import Frame, letterbox, stretch
@@ -25,7 +26,7 @@ class Reader:
 
     An image that cannot be read is reported once; whoever asks for it gets the next one that can be read, so batches keep
     their size and every run sees the same. Crowd regions are left out, and labels are cut at the image. In a data set of
-    class folders the one object is the whole picture.
+    class folders the one object is the whole picture; where each pixel has a class there is a class map and no object.
 
     Args:
         split: The images and labels.
@@ -115,9 +116,14 @@ class Reader:
 
     def _labelled(self, index: int, image: Image, frame: Frame) -> Labelled:
         sample = self.split.annotation(index).located(frame.image_hw)
-        if sample.class_id is not None:
+        tags = sample.tags if sample.class_id is None else (sample.class_id,)
+        if tags is not None:
             height, width = image.shape[:2]
-            return Labelled(image, np.array([[0, 0, width, height]], np.float32), np.array([sample.class_id]))
+            boxes = np.tile(np.array([[0, 0, width, height]], np.float32), (len(tags), 1))
+            return Labelled(image, boxes, np.array(tags, np.int64))
+        if sample.class_map is not None:
+            seen = _seen(sample.class_map, image, frame, sample.image)
+            return Labelled(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), class_map=seen)
         objects = sample.objects[~sample.objects.crowd]
         boxes = clip(objects.boxes.astype(np.float32), frame.image_hw)
         outlines = None
@@ -136,6 +142,20 @@ class Reader:
             self._bad[index] = error
         if not known:
             self._report(error)
+
+
+def _seen(class_map: ClassMap, image: Image, frame: Frame, path: Path) -> ClassMap:
+    """Return a class map as `image` shows it, not known where the frame has added something."""
+    if class_map.shape != frame.image_hw:
+        (height, width), (h, w) = frame.image_hw, class_map.shape
+        raise ImageUnreadable(f"{path}: has {width}x{height} pixels, its class map {w}x{h}")
+    inner_h, inner_w = (round(side * by) for side, by in zip(frame.image_hw, frame.scale_xy[::-1], strict=True))
+    left, top = frame.pad_xy
+    seen = np.full(image.shape[:2], UNKNOWN, np.uint8)
+    seen[top : top + inner_h, left : left + inner_w] = cv2.resize(
+        class_map, (inner_w, inner_h), interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    return seen
 
 
 def _outline(shape: Polygons | Rle, box: Boxes, image_hw: tuple[int, int]) -> Sequence[Array]:

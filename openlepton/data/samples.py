@@ -14,13 +14,13 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from openlepton.arrays import Array, Bools, Ints
+from openlepton.arrays import Array, Bools, ClassMap, Ints
 from openlepton.errors import DataNotFound, ShapeError
 from openlepton.images import read_header
 from openlepton.ops.masks import Rle
 from openlepton.ops.polygons import Doubles, Polygons
 
-Layout = Literal["yolo", "coco", "voc", "masks", "classes"]
+Layout = Literal["yolo", "coco", "voc", "masks", "semantic", "classes", "tags"]
 """How a data set lies on the disk."""
 
 ProblemKind = Literal[
@@ -156,6 +156,10 @@ class Sample:
     objects: Objects
     class_id: int | None = None
     """The class of the whole image, in a data set of class folders."""
+    tags: tuple[int, ...] | None = None
+    """All classes of the whole image, in a data set where one may have several."""
+    class_map: ClassMap | None = None
+    """`(H, W)` class of each pixel, 255 where it is not known, in a data set that says so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +173,8 @@ class Annotation:
     """Coordinates are fractions of the image's width and height."""
     size_hw: tuple[int, int] | None = None
     class_id: int | None = None
+    tags: tuple[int, ...] | None = None
+    class_map: ClassMap | None = None
     problems: tuple[Problem, ...] = ()
 
     def located(self, size_hw: tuple[int, int] | None = None) -> Sample:
@@ -179,7 +185,7 @@ class Annotation:
         """
         size_hw = size_hw or self.size_hw or read_header(self.image).size_hw
         objects = self.objects.scaled(size_hw[1], size_hw[0]) if self.relative else self.objects
-        return Sample(self.image, self.image_id, size_hw, objects, self.class_id)
+        return Sample(self.image, self.image_id, size_hw, objects, self.class_id, self.tags, self.class_map)
 
 
 class Source(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openlepton.arrays import Ints
+from openlepton.arrays import UNKNOWN, Ints
 from openlepton.data.samples import LEFT_OUT, Annotation, Problem, Split
 from openlepton.errors import DataEmpty
 
@@ -28,7 +28,7 @@ class Survey:
     unlabelled: int
     """Images without a label file, taken as background."""
     class_counts: Ints
-    """`(C,)` objects of each class; images, in a data set of class folders."""
+    """`(C,)` objects of each class; images, where whole images or single pixels have classes."""
     problems: tuple[Problem, ...]
 
     def require_usable(self) -> None:
@@ -59,8 +59,9 @@ def survey(split: Split, progress: Progress | None = None) -> Survey:
             problems.append(Problem("image-missing", "no such image", found.image, split=split.name))
         elif is_usable(found):
             usable.append(index)
-            counts += class_counts(found, len(split.classes))
-            backgrounds += found.class_id is None and not len(found.objects)
+            shown = class_counts(found, len(split.classes))
+            counts += shown
+            backgrounds += not len(found.objects) and not shown.any()
             unlabelled += any(problem.kind == "label-missing" for problem in found.problems)
         if progress is not None:
             progress(index + 1, len(split))
@@ -69,14 +70,20 @@ def survey(split: Split, progress: Progress | None = None) -> Survey:
 
 
 def is_usable(found: Annotation) -> bool:
-    """Return whether a label can be learned from: it has objects, or nothing in it was refused."""
+    """Return whether a label can be learned from: it has objects, or nothing in it was refused; a class map says something."""
+    if found.class_map is not None:
+        return bool((found.class_map != UNKNOWN).any())
     return len(found.objects) > 0 or not any(problem.kind in LEFT_OUT for problem in found.problems)
 
 
 def class_counts(found: Annotation, classes: int) -> Ints:
-    """Return how many objects of each class a label has, `(C,)`; crowds are not counted."""
+    """Return how many objects of each class a label has, `(C,)`, without crowds; a class of an image or its pixels counts once."""
     if found.class_id is not None:
         return np.bincount([found.class_id], minlength=classes)
+    if found.tags is not None:
+        return np.bincount(np.array(found.tags, np.int64), minlength=classes)
+    if found.class_map is not None:
+        return np.bincount(np.unique(found.class_map), minlength=UNKNOWN + 1)[:classes].clip(max=1)
     return np.bincount(found.objects.class_ids[~found.objects.crowd], minlength=classes)
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from openlepton.arrays import Array, Bools, Boxes, Floats, Image, Ints
+from openlepton.arrays import UNKNOWN, Array, Bools, Boxes, ClassMap, Floats, Image, Ints
 from openlepton.errors import ShapeError
 from openlepton.ops.boxes import area, clip
 
@@ -48,6 +48,8 @@ class Labelled:
     """`(N,)` int64."""
     outlines: tuple[Outline, ...] | None = None
     """`(N,)` where each object is, more exactly than its box, in at least one part; None where only boxes are known."""
+    class_map: ClassMap | None = None
+    """`(H, W)` the class of each pixel of `image`, 255 where it is not known; None where no pixel's class is known."""
 
     def __post_init__(self) -> None:
         count = len(self.class_ids)
@@ -57,6 +59,8 @@ class Labelled:
             raise ShapeError(f"outlines: expected one for each of {count} boxes, got {len(self.outlines)}")
         if self.outlines is not None and not all(self.outlines):
             raise ShapeError("outlines: expected at least one part for each object, got one without")
+        if self.class_map is not None and self.class_map.shape != self.image.shape[:2]:
+            raise ShapeError(f"class_map: expected {self.image.shape[:2]}, got {self.class_map.shape}")
 
 
 class Tile(NamedTuple):
@@ -74,11 +78,18 @@ def compose(tiles: Sequence[Tile], canvas_hw: tuple[int, int], matrix: Matrix, s
 
     The canvas is never built: each tile is interpolated once, straight into its place in the picture. Tiles are cut at
     the canvas; they should not overlap. A box stays if it is wider and higher than 2 px, less than 100 times as long as
-    wide, and keeps more than 10 % of its area (1 % where outlines tell where the object is).
+    wide, and keeps more than 10 % of its area (1 % where outlines tell where the object is). Of class maps the nearest pixel
+    counts, and where no tile is, the class is not known.
     """
     image = np.full((*size_hw, 3), FILL, np.uint8)
     for tile in tiles:
-        _paint(image, tile, canvas_hw, matrix)
+        _paint(image, tile.item.image, tile, canvas_hw, matrix)
+    class_map = None
+    if any(tile.item.class_map is not None for tile in tiles):
+        class_map = np.full(size_hw, UNKNOWN, np.uint8)
+        for tile in tiles:
+            if tile.item.class_map is not None:
+                _paint(class_map, tile.item.class_map, tile, canvas_hw, matrix, cv2.INTER_NEAREST)
     boxes = np.concatenate([tile.item.boxes + np.array([tile.x, tile.y] * 2, np.float32) for tile in tiles])
     class_ids = np.concatenate([tile.item.class_ids for tile in tiles])
     before = clip(boxes, canvas_hw)
@@ -91,7 +102,7 @@ def compose(tiles: Sequence[Tile], canvas_hw: tuple[int, int], matrix: Matrix, s
     zoom = abs(float(np.linalg.det(matrix)))  # how areas grow; shifts, turns, flips and perspective have determinant 1
     kept = _survivors(area(before) * zoom, after, min_left)
     left = None if outlines is None else tuple(outlines[row] for row in np.flatnonzero(kept))
-    return Labelled(image, after[kept], class_ids[kept], left)
+    return Labelled(image, after[kept], class_ids[kept], left, class_map)
 
 
 def warp(item: Labelled, matrix: Matrix, size_hw: tuple[int, int]) -> Labelled:
@@ -142,14 +153,21 @@ def draw_outline(mask: NDArray[np.uint8], outline: Outline, value: int) -> None:
         cv2.fillPoly(mask, [sixteenths], (value,), shift=4)
 
 
-def _paint(out: Image, tile: Tile, canvas_hw: tuple[int, int], matrix: Matrix) -> None:
-    """Interpolate into `out` the pixels whose centre `tile` covers."""
-    height, width = tile.item.image.shape[:2]
+def _paint(
+    out: NDArray[np.uint8],
+    pixels: NDArray[np.uint8],
+    tile: Tile,
+    canvas_hw: tuple[int, int],
+    matrix: Matrix,
+    interpolation: int = cv2.INTER_LINEAR,
+) -> None:
+    """Interpolate into `out` what `tile` covers by their centres: its `pixels`, `(H, W)` or `(H, W, 3)`."""
+    height, width = pixels.shape[:2]
     x1, y1 = max(tile.x, 0), max(tile.y, 0)
     x2, y2 = min(tile.x + width, canvas_hw[1]), min(tile.y + height, canvas_hw[0])
     if x1 >= x2 or y1 >= y2:
         return
-    source = tile.item.image[y1 - tile.y : y2 - tile.y, x1 - tile.x : x2 - tile.x]
+    source = pixels[y1 - tile.y : y2 - tile.y, x1 - tile.x : x2 - tile.x]
     corners = _project(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64), matrix)
     # A pixel belongs to the tile that its centre falls on: neighbours share a rounded edge and leave no seam.
     left, top = (max(math.ceil(edge - 0.5), 0) for edge in corners.min(0).tolist())
@@ -160,12 +178,12 @@ def _paint(out: Image, tile: Tile, canvas_hw: tuple[int, int], matrix: Matrix) -
     place = _shift(-0.5 - left, -0.5 - top) @ matrix @ _shift(x1 + 0.5, y1 + 0.5)  # between pixel indices
     size = (view.shape[1], view.shape[0])
     if not matrix[2, :2].any() and not matrix[0, 1] and not matrix[1, 0]:
-        cv2.warpAffine(source, place[:2], size, view, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cv2.warpAffine(source, place[:2], size, view, flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
         return
-    pixels = cv2.warpPerspective(source, place, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.warpPerspective(source, place, size, flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
     solid = np.full(source.shape[:2], 255, np.uint8)
     cover = cv2.warpPerspective(solid, place, size, flags=cv2.INTER_NEAREST)
-    cv2.copyTo(pixels, cover, view)
+    cv2.copyTo(moved, cover, view)
 
 
 def _project(points: Array, matrix: Matrix) -> NDArray[np.float64]:

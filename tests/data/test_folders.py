@@ -90,7 +90,7 @@ def test_the_class_of_masks_is_what_the_list_says(masks):
     assert open_dataset(masks).classes == ("核",)
     (masks / "classes.txt").write_text("a\nb\n")
     with pytest.raises(DataInvalid, match="tell one class, not 2"):
-        open_dataset(masks)
+        open_dataset(masks, layout="masks")
 
 
 def test_masks_without_lists_are_one_split(masks):
