@@ -99,14 +99,14 @@ def test_speed_over_ground_is_exact_with_and_without_perspective():
     road = Ground(points=((0.1, 1), (0.9, 1), (0.6, 0.5), (0.4, 0.5)), metres=((0, 0), (4, 0), (4, 20), (0, 20)))
     times = np.arange(41) / 10
     feet = np.column_stack([100 + 100 * times, np.full(41, 300.0)])  # 100 px/s are 5 m/s
-    track = Track(1, "car", times, np.column_stack([feet - (20, 100), feet + (20, 0)]))
+    track = Track(1, "car", times, np.column_stack([feet - np.array([20, 100]), feet + np.array([20, 0])]))
     assert speed_kmh(track, flat, HW) == pytest.approx(18.0)
 
     from openlepton.video.zones import homography, project
 
     to_picture = homography(np.array(road.metres, float), road.pixels(HW))
     feet = project(to_picture, np.column_stack([np.full(41, 2.0), 5 * times]))
-    track = Track(1, "car", times, np.column_stack([feet - (20, 100), feet + (20, 0)]))
+    track = Track(1, "car", times, np.column_stack([feet - np.array([20, 100]), feet + np.array([20, 0])]))
     assert [speed_kmh(track.between(9, ago), road, HW) for ago in (0, 1, 2)] == pytest.approx([18.0] * 3)
 
 
