@@ -6,20 +6,21 @@ noises, which follow the height of the box, are DeepSORT's (N. Wojke et al., 201
 
 import numpy as np
 
-from openlepton.arrays import Array, Image, Ints
+from openlepton.arrays import Array, Bools, Image, Ints
 from openlepton.errors import UsageError
-from openlepton.ops.boxes import iou
 from openlepton.results import Detections
 from openlepton.video.camera import CameraMotion
 from openlepton.video.kalman import begin, correct, predict, shift
-from openlepton.video.tracks import assign, centres, identified, same_class
+from openlepton.video.tracks import assign, centres, identified, overlap
 
 _ID, _CLASS, _MISSED = range(3)  # rows of the table; the identity is 0 until a second frame confirms the track
 
-# Coordinates are centre x, centre y, width / height, height. Standard deviations in heights, and what the ratio's is instead.
-_PLACE, _RATE = 1 / 20, 1 / 160
-_TALL = np.array([1.0, 1.0, 0.0, 1.0])
-_RATIO = np.array([0.0, 0.0, 1.0, 0.0])
+# Coordinates are centre x, centre y, width / height, height. Variances of a value and of its rate, (2, 4, 1): of lengths as a
+# multiple of the height squared, and of the ratio, which does not depend on it.
+_TALL = np.array([[1, 1, 0, 1]] * 2).reshape(2, 4, 1) * np.array([1 / 20, 1 / 160]).reshape(2, 1, 1) ** 2
+_RATIO = np.array([[0, 0, 1, 0]] * 2).reshape(2, 4, 1) * np.array([1e-2, 1e-5]).reshape(2, 1, 1) ** 2
+_BEGIN_TALL = _TALL * np.array([2, 10]).reshape(2, 1, 1) ** 2
+_SEEN_TALL, _SEEN_RATIO = _TALL[0], _RATIO[0] * 10**2
 
 
 class ByteTrack:
@@ -62,7 +63,7 @@ class ByteTrack:
         self._overlaps = min_overlap, min_overlap_low, min_overlap_new
         self._class_aware = class_aware
         self._camera = CameraMotion() if camera_motion else None
-        self._state = np.zeros((5, 0, 4))
+        self._state = np.zeros((5, 4, 0))
         self._table = np.zeros((3, 0), np.int64)
         self._frames = 0
         self._given = 0
@@ -70,73 +71,74 @@ class ByteTrack:
     def update(self, found: Detections, *, image: Image | None = None) -> Detections:
         """Return those of the next frame's detections that belong to a track, with `track_ids`; see `Tracker`."""
         seen = centres(found)
-        measured = seen.copy()
-        measured[:, 2] /= seen[:, 3]
         self._frames += 1
         self._predict(None if self._camera is None else self._camera.step(image))
-        track_of = self._associate(found)
-        columns = np.flatnonzero(track_of >= 0)
-        rows = track_of[columns]
-        correct(self._state, rows, measured[columns], _variance(self._state[0, rows], _PLACE, 0.1))
-        table = self._table
-        table[_MISSED] += 1
-        table[_MISSED, rows] = 0
-        fresh = rows[table[_ID, rows] == 0]
-        table[_ID, fresh] = self._next_ids(len(fresh))
+        track_of = self._associate(found, seen)
+        seen[2] /= seen[3]
         ids = np.zeros(len(found), np.int64)
-        ids[columns] = table[_ID, rows]
-        self._forget()
-        born = np.flatnonzero((track_of < 0) & (found.scores >= self._new))
-        if len(born):
-            ids[born] = self._begin(measured[born], found.class_ids[born])
+        self._observe(track_of, seen, ids)
+        new = (track_of < 0) & (found.scores >= self._new)
+        if np.count_nonzero(new):
+            ids[new] = self._begin(seen[:, new], found.class_ids[new])
         return identified(found, ids)
-
-    def _associate(self, found: Detections) -> Ints:
-        """Return the track of each detection, `(M,)`; -1 for none."""
-        track_of = np.full(len(found), -1)
-        ids, class_ids, missed = self._table
-        if not len(found) or not len(ids):
-            return track_of
-        overlap = iou(_boxes(self._state[0]), found.boxes)  # (N, M)
-        if self._class_aware:
-            overlap *= same_class(class_ids, found.class_ids)
-        fused = overlap * found.scores
-        sure = found.scores >= self._sure
-        known = ids > 0
-        free = np.ones(len(ids), bool)
-
-        def match(gain: Array, rows: Ints, columns: Ints, least: float) -> None:
-            if len(rows) and len(columns):
-                first, second = assign(gain[rows[:, None], columns], least)
-                track_of[columns[second]] = rows[first]
-                free[rows[first]] = False
-
-        strong, weak = np.flatnonzero(sure), np.flatnonzero(~sure & (found.scores >= self._low))
-        least, least_low, least_new = self._overlaps
-        match(fused, np.flatnonzero(known), strong, least)
-        match(overlap, np.flatnonzero(known & free & (missed == 0)), weak, least_low)
-        match(fused, np.flatnonzero(~known), strong[track_of[strong] < 0], least_new)
-        return track_of
 
     def _predict(self, motion: Array | None) -> None:
         state = self._state
-        state[1, self._table[_MISSED] > 0, 3] = 0  # what is hidden does not grow
-        predict(state, _variance(state[0], _PLACE, 1e-2), _variance(state[0], _RATE, 1e-5))
+        state[1, 3] *= self._table[_MISSED] == 0  # what is hidden does not grow
+        predict(state, state[0, 3] ** 2 * _TALL + _RATIO)
         if motion is not None:
             shift(state, motion, (0, 1))
 
-    def _forget(self) -> None:
-        """Drop tracks that were not seen for too long, or not a second time."""
-        ids, _, missed = self._table
-        kept = (missed <= self._max_age) & ((ids > 0) | (missed == 0))
-        if not kept.all():
-            self._state, self._table = self._state[:, kept], self._table[:, kept]
+    def _associate(self, found: Detections, seen: Array) -> Ints:
+        """Return the track of each detection, `(M,)`; -1 for none."""
+        track_of = np.empty(len(found), np.int64)
+        track_of[:] = -1
+        ids, class_ids, missed = self._table
+        if not len(found) or not len(ids):
+            return track_of
+        tracks = self._state[0].copy()
+        tracks[2] *= tracks[3]
+        alike = overlap(tracks, seen)  # (N, M)
+        if self._class_aware:
+            alike *= class_ids[:, None] == found.class_ids
+        scores = found.scores.astype(np.float64)
+        sure, known = scores >= self._sure, ids > 0
+        least, least_low, least_new = self._overlaps
+        rows, columns = assign(alike * (known[:, None] * (scores * sure)), least)
+        track_of[columns] = rows
+        known[rows] = False  # from here on: known and still free
+        rest = track_of < 0
+        weak = rest & ~sure & (scores >= self._low)
+        if np.count_nonzero(weak):
+            _match(alike, known & (missed == 0), weak, least_low, track_of)
+        young, strong = ids == 0, rest & sure
+        if np.count_nonzero(young) and np.count_nonzero(strong):
+            _match(alike * scores, young, strong, least_new, track_of)
+        return track_of
 
-    def _begin(self, measured: Array, class_ids: Ints) -> Ints:
+    def _observe(self, track_of: Ints, seen: Array, ids: Ints) -> None:
+        """Correct the tracks by what was seen of them, and fill in the identities `(M,)`; forget the others in time."""
+        columns = (track_of >= 0).nonzero()[0]
+        rows = track_of[columns]
+        height = self._state[0, 3, rows]
+        correct(self._state, rows, seen[:, columns], height * height * _SEEN_TALL + _SEEN_RATIO)
+        table = self._table
+        table[_MISSED] += 1
+        table[_MISSED, rows] = 0
+        known = table[_ID, rows]
+        if np.count_nonzero(known) < len(known):
+            fresh = known == 0
+            known[fresh] = table[_ID, rows[fresh]] = self._next_ids(int(fresh.sum()))
+        ids[columns] = known
+        gone = table[_MISSED] > self._max_age * (table[_ID] > 0)
+        if np.count_nonzero(gone):
+            self._state, self._table = self._state[..., ~gone], table[:, ~gone]
+
+    def _begin(self, seen: Array, class_ids: Ints) -> Ints:
         """Add tracks and return their identities; only those of the first frame have one at once."""
-        ids = self._next_ids(len(measured)) if self._frames == 1 else np.zeros(len(measured), np.int64)
-        state = begin(measured, _variance(measured, 2 * _PLACE, 1e-2), _variance(measured, 10 * _RATE, 1e-5))
-        self._state = np.concatenate((self._state, state), axis=1)
+        ids = self._next_ids(len(class_ids)) if self._frames == 1 else np.zeros_like(class_ids)
+        state = begin(seen, seen[3] ** 2 * _BEGIN_TALL + _RATIO)
+        self._state = np.concatenate((self._state, state), axis=2)
         self._table = np.concatenate((self._table, [ids, class_ids, np.zeros_like(ids)]), axis=1)
         return ids
 
@@ -145,15 +147,8 @@ class ByteTrack:
         return np.arange(self._given - count + 1, self._given + 1)
 
 
-def _variance(coordinates: Array, share: float, ratio: float) -> Array:
-    """Return variances, `(N, 4)`: of `share` heights for lengths, of `ratio` for the ratio."""
-    tall = coordinates[:, 3:] * share
-    variance: Array = tall * tall * _TALL + ratio**2 * _RATIO
-    return variance
-
-
-def _boxes(coordinates: Array) -> Array:
-    """Return x1, y1, x2, y2 from centre, ratio and height, `(N, 4)`."""
-    half = coordinates[:, 2:] / 2
-    half[:, 0] *= coordinates[:, 3]
-    return np.concatenate((coordinates[:, :2] - half, coordinates[:, :2] + half), axis=1)
+def _match(alike: Array, tracks: Bools, detections: Bools, least: float, track_of: Ints) -> None:
+    """Assign some of the tracks `(N,)` to some of the detections `(M,)`, and note it in `track_of`."""
+    rows, columns = np.flatnonzero(tracks), np.flatnonzero(detections)
+    first, second = assign(alike[rows[:, None], columns], least)
+    track_of[columns[second]] = rows[first]

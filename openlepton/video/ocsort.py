@@ -7,23 +7,23 @@ again along the straight way it must have taken (ORU).
 
 import numpy as np
 
-from openlepton.arrays import Array, Image, Ints
-from openlepton.ops.boxes import iou
+from openlepton.arrays import Array, Floats, Image, Ints
 from openlepton.results import Detections
 from openlepton.video.camera import CameraMotion
-from openlepton.video.kalman import begin, correct, shift
+from openlepton.video.kalman import begin, correct, scale_of, shift
 from openlepton.video.sort import (
+    BEGIN_VAR,
     POWERS,
-    RATE_VAR,
     SEEN_NOISE,
-    VALUE_VAR,
     advance,
+    begin_table,
     check_options,
     confirm,
+    from_area,
+    others,
     to_area,
-    to_boxes,
 )
-from openlepton.video.tracks import assign, centres, identified, same_class
+from openlepton.video.tracks import assign, centres, identified, overlap
 
 _ID, _CLASS, _MISSED, _HITS = range(4)
 
@@ -70,115 +70,110 @@ class OcSort:
         self._class_aware = class_aware
         self._camera = CameraMotion() if camera_motion else None
         self._table = np.zeros((4, 0), np.int64)
-        self._memory = np.zeros((_PAST.start + interval, 0, 4))
+        self._memory = np.zeros((_PAST.start + interval, 4, 0))
         self._frames = 0
         self._given = 0
 
     def update(self, found: Detections, *, image: Image | None = None) -> Detections:
         """Return those of the next frame's detections that belong to a track, with `track_ids`; see `Tracker`."""
-        seen = centres(found)
+        sure = (found.scores >= self._min_score).nonzero()[0]
+        seen = centres(found)[:, sure]
+        class_ids = found.class_ids[sure]
         self._frames += 1
         self._advance(None if self._camera is None else self._camera.step(image))
         before = self._before()
-        sure = np.flatnonzero(found.scores >= self._min_score)
-        rows, columns = self._associate(found[sure], seen[sure], before)
-        new = np.delete(sure, columns)
-        self._observe(rows, seen[sure[columns]], before)
-        self._begin(seen[new], found.class_ids[new])
-        count = self._table.shape[1]
-        rows = np.concatenate((rows, np.arange(count - len(new), count)))
-        self._given += confirm(self._table, rows, self._min_hits if self._frames > self._min_hits else 1, self._given)
+        rows, columns = self._associate(seen, class_ids, found.scores[sure], before)
+        self._observe(rows, seen[:, columns], before)
+        new = others(len(sure), columns)
+        table = begin_table(self._table, class_ids[new])
+        self._memory = np.concatenate((self._memory, _begun(seen[:, new], len(self._memory))), axis=2)
+        rows = np.concatenate((rows, np.arange(self._table.shape[1], table.shape[1])))
+        self._given += confirm(table, rows, self._min_hits if self._frames > self._min_hits else 1, self._given)
         ids = np.zeros(len(found), np.int64)
-        ids[np.concatenate((sure[columns], new))] = self._table[_ID, rows]
-        kept = self._table[_MISSED] <= self._max_age
-        if not kept.all():
-            self._memory, self._table = self._memory[:, kept], self._table[:, kept]
+        ids[sure[np.concatenate((columns, new))]] = table[_ID, rows]
+        kept = table[_MISSED] <= self._max_age
+        self._memory, self._table = self._memory[..., kept], table[:, kept]
         return identified(found, ids)
 
     def _advance(self, motion: Array | None) -> None:
-        advance(self._memory[_STATE], motion)
+        memory = self._memory
+        advance(memory[_STATE], motion)
         if motion is not None:
-            turn = motion[:, :2]
-            scale = np.sqrt(abs(np.linalg.det(turn)))
-            shift(self._memory[_ANCHOR], motion, POWERS)
-            self._memory[_COURSE, :, :2] = self._memory[_COURSE, :, :2] @ turn.T / scale
-            for places in (self._memory[_LAST], *self._memory[_PAST]):
-                places[:, :2] = places[:, :2] @ turn.T + motion[:, 2]
-                places[:, 2:] *= scale
+            turn, scale = motion[:, :2], scale_of(motion)
+            shift(memory[_ANCHOR], motion, POWERS)
+            memory[_COURSE, :2] = turn @ memory[_COURSE, :2] / scale
+            for places in (memory[_LAST], *memory[_PAST]):
+                places[:2] = turn @ places[:2] + motion[:, 2:]
+                places[2:] *= scale
 
     def _before(self) -> Array:
-        """Return `(N, 4)` the oldest observation of the last `interval` frames, or the last one of all."""
-        before: Array = self._memory[_LAST]
-        for places in self._memory[_PAST]:  # from the newest to the oldest
+        """Return `(2, N)` the centre in the oldest of the last `interval` frames that saw the track, or the last of all."""
+        before: Array = self._memory[_LAST, :2]
+        for places in self._memory[_PAST, :2]:  # from the newest to the oldest
             before = np.where(np.isnan(places), before, places)
         return before
 
-    def _associate(self, found: Detections, seen: Array, before: Array) -> tuple[Ints, Ints]:
-        """Return the pairs, `(K,)` tracks and `(K,)` sure detections: by overlap and direction, then by the last observation."""
-        overlap = iou(to_boxes(self._memory[0]), found.boxes)  # (N, M)
-        alike = np.ones(overlap.shape, bool)
+    def _associate(self, seen: Array, class_ids: Ints, scores: Floats, before: Array) -> tuple[Ints, Ints]:
+        """Return the pairs, `(K,)` tracks and `(K,)` detections: by overlap and direction, then by the last observation."""
+        allowed = np.ones((before.shape[1], len(scores)), bool)
         if self._class_aware:
-            alike = same_class(self._table[_CLASS], found.class_ids)
-        gain = overlap + self._inertia * self._agreement(seen, before) * found.scores
-        rows, columns = assign(np.where(alike & (overlap > self._least), gain, 0), 0)
-        if len(rows) == min(overlap.shape):
-            return rows, columns
-        left, others = np.delete(np.arange(len(before)), rows), np.delete(np.arange(len(seen)), columns)
-        last = self._memory[_LAST, left]
-        again = iou(
-            np.concatenate((last[:, :2] - last[:, 2:] / 2, last[:, :2] + last[:, 2:] / 2), axis=1), found.boxes[others]
-        )
-        again *= alike[left[:, None], others]
-        first, second = assign(again, self._least)
-        return np.concatenate((rows, left[first])), np.concatenate((columns, others[second]))
+            np.equal(self._table[_CLASS][:, None], class_ids, out=allowed)
+        alike = overlap(from_area(self._memory[0]), seen)  # (N, M)
+        gain = alike + self._inertia * self._agreement(seen, before) * scores
+        rows, columns = assign(gain * (allowed & (alike > self._least)), 0)
+        left, unmet = others(len(allowed), rows), others(len(scores), columns)
+        if len(left) and len(unmet):
+            again = overlap(self._memory[_LAST][:, left], seen[:, unmet]) * allowed[left[:, None], unmet]
+            first, second = assign(again, self._least)
+            rows, columns = np.concatenate((rows, left[first])), np.concatenate((columns, unmet[second]))
+        return rows, columns
 
     def _agreement(self, seen: Array, before: Array) -> Array:
         """Return how well the way to each detection keeps to each track's direction, `(N, M)` from -1/2 to 1/2."""
-        course = self._memory[_COURSE, :, :2]
-        way = seen[None, :, :2] - before[:, None, :2]  # (N, M, 2)
-        length = np.sqrt(np.einsum("nmk,nmk->nm", way, way))
-        along = np.einsum("nmk,nk->nm", way, course) / np.maximum(length, 1e-6)
-        agreement = 0.5 - np.arccos(np.clip(along, -1, 1)) / np.pi
-        return np.where((length > 0) & course.any(axis=1)[:, None], agreement, 0)
+        course = self._memory[_COURSE, :2]
+        way = seen[:2, None] - before[..., None]  # (2, N, M)
+        length = np.hypot(way[0], way[1])
+        way *= course[..., None]
+        along = (way[0] + way[1]) / np.maximum(length, 1e-6)
+        agreement: Array = 0.5 - np.arccos(np.clip(along, -1, 1)) / np.pi
+        return agreement  # where there is no way or no direction, along is 0, and so is this
 
     def _observe(self, rows: Ints, seen: Array, before: Array) -> None:
-        """Correct the tracks `(K,)` by what was seen of them, `(K, 4)` centres and sides."""
+        """Correct the tracks `(K,)` by what was seen of them, `(4, K)` centres and sides."""
         memory = self._memory
-        back = np.flatnonzero(self._table[_MISSED, rows] > 0)
-        if len(back):
-            self._replay(rows[back], seen[back])
+        hidden = (self._table[_MISSED, rows] > 0).nonzero()[0]
+        if len(hidden):
+            self._replay(rows[hidden], seen[:, hidden])
         correct(memory[_STATE], rows, to_area(seen), SEEN_NOISE)
-        way = seen[:, :2] - before[rows, :2]
-        memory[_COURSE, rows, :2] = way / np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-6)[:, None]
-        memory[_ANCHOR, rows] = memory[_STATE, rows]
-        memory[_LAST, rows] = seen
+        way = seen[:2] - before[:, rows]
+        memory[_COURSE, :2, rows] = (way / np.maximum(np.hypot(way[0], way[1]), 1e-6)).T
+        memory[_ANCHOR, :, rows] = memory[_STATE, :, rows]
+        memory[_LAST, :, rows] = seen.T
         past = memory[_PAST]
         past[1:] = past[:-1].copy()
         past[0] = np.nan
-        past[0, rows] = seen
+        past[0][:, rows] = seen
 
     def _replay(self, rows: Ints, seen: Array) -> None:
         """Filter tracks that were hidden again, from where they were last seen to now, as if they had gone straight."""
         missed = self._table[_MISSED, rows]
-        state = self._memory[_ANCHOR, rows]  # (5, K, 4)
-        start = self._memory[_LAST, rows]
+        state = self._memory[_ANCHOR].take(rows, axis=2)  # (5, 4, K)
+        start = self._memory[_LAST][:, rows]
         for step in range(1, int(missed.max()) + 1):
-            hidden = np.flatnonzero(step <= missed)
-            part = state[:, hidden]
+            hidden = (step <= missed).nonzero()[0]
+            part = state[..., hidden]
             advance(part, None)
-            share = (step / (missed[hidden] + 1))[:, None]
-            between = start[hidden] + share * (seen[hidden] - start[hidden])
+            between = start[:, hidden] + step / (missed[hidden] + 1) * (seen - start)[:, hidden]
             correct(part, np.arange(len(hidden)), to_area(between), SEEN_NOISE)
-            state[:, hidden] = part
+            state[..., hidden] = part
         advance(state, None)
-        self._memory[_STATE, rows] = state
+        self._memory[_STATE][..., rows] = state
 
-    def _begin(self, seen: Array, class_ids: Ints) -> None:
-        memory = np.full((len(self._memory), len(seen), 4), np.nan)
-        memory[_STATE] = memory[_ANCHOR] = begin(to_area(seen), VALUE_VAR, RATE_VAR)
-        memory[_LAST] = memory[_PAST.start] = seen
-        memory[_COURSE] = 0
-        table = np.zeros((4, len(seen)), np.int64)
-        table[_CLASS] = class_ids
-        self._memory = np.concatenate((self._memory, memory), axis=1)
-        self._table = np.concatenate((self._table, table), axis=1)
+
+def _begun(seen: Array, depth: int) -> Array:
+    """Return what is remembered of new tracks, `(depth, 4, K)`."""
+    memory = np.full((depth, *seen.shape), np.nan)
+    memory[_STATE] = memory[_ANCHOR] = begin(to_area(seen), BEGIN_VAR)
+    memory[_LAST] = memory[_PAST.start] = seen
+    memory[_COURSE] = 0
+    return memory

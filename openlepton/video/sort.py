@@ -7,18 +7,17 @@ import numpy as np
 
 from openlepton.arrays import Array, Image, Ints
 from openlepton.errors import UsageError
-from openlepton.ops.boxes import iou
 from openlepton.results import Detections
 from openlepton.video.camera import CameraMotion
 from openlepton.video.kalman import begin, correct, predict, shift
-from openlepton.video.tracks import assign, centres, identified, same_class
+from openlepton.video.tracks import assign, centres, identified, overlap
 
 _ID, _CLASS, _MISSED, _HITS = range(4)  # rows of the table; the identity is 0 until enough hits confirm the track
 
-# Coordinates are centre x, centre y, area, width / height; the last has no rate.
-VALUE_VAR, RATE_VAR = np.full(4, 10.0), np.array([1e4, 1e4, 1e4, 0.0])
-VALUE_NOISE, RATE_NOISE = np.ones(4), np.array([1e-2, 1e-2, 1e-4, 0.0])
-SEEN_NOISE = np.array([1.0, 1.0, 10.0, 10.0])
+# Coordinates are centre x, centre y, area, width / height; the last has no rate. Variances of values and of rates, (2, 4, 1):
+BEGIN_VAR = np.array([[10, 10, 10, 10], [1e4, 1e4, 1e4, 0]]).reshape(2, 4, 1)
+NOISE = np.array([[1, 1, 1, 1], [1e-2, 1e-2, 1e-4, 0]]).reshape(2, 4, 1)
+SEEN_NOISE = np.array([[1.0], [1.0], [10.0], [10.0]])
 POWERS = (2, 0)
 """How area and ratio grow with the scale of the picture."""
 
@@ -52,41 +51,34 @@ class Sort:
         self._min_score, self._max_age, self._min_hits, self._least = min_score, max_age, min_hits, min_overlap
         self._class_aware = class_aware
         self._camera = CameraMotion() if camera_motion else None
-        self._state = np.zeros((5, 0, 4))
+        self._state = np.zeros((5, 4, 0))
         self._table = np.zeros((4, 0), np.int64)
         self._frames = 0
         self._given = 0
 
     def update(self, found: Detections, *, image: Image | None = None) -> Detections:
         """Return those of the next frame's detections that belong to a track, with `track_ids`; see `Tracker`."""
-        measured = to_area(centres(found))
+        sure = (found.scores >= self._min_score).nonzero()[0]
+        seen = centres(found)[:, sure]
+        class_ids = found.class_ids[sure]
         self._frames += 1
         advance(self._state, None if self._camera is None else self._camera.step(image))
-        sure = np.flatnonzero(found.scores >= self._min_score)
-        overlap = iou(to_boxes(self._state[0]), found.boxes[sure])  # (N, M)
+        alike = overlap(from_area(self._state[0]), seen)  # (N, M)
         if self._class_aware:
-            overlap *= same_class(self._table[_CLASS], found.class_ids[sure])
-        rows, columns = assign(overlap, self._least)
-        seen = sure[columns]
-        correct(self._state, rows, measured[seen], SEEN_NOISE)
-        new = np.delete(sure, columns)
-        table = np.zeros((4, len(new)), np.int64)
-        table[_CLASS] = found.class_ids[new]
-        self._state = np.concatenate((self._state, begin(measured[new], VALUE_VAR, RATE_VAR)), axis=1)
-        self._table = np.concatenate((self._table, table), axis=1)
-        rows = np.concatenate((rows, np.arange(len(self._table[0]) - len(new), len(self._table[0]))))
+            alike *= self._table[_CLASS][:, None] == class_ids
+        rows, columns = assign(alike, self._least)
+        measured = to_area(seen)
+        correct(self._state, rows, measured[:, columns], SEEN_NOISE)
+        new = others(len(sure), columns)
+        table = begin_table(self._table, class_ids[new])
+        self._state = np.concatenate((self._state, begin(measured[:, new], BEGIN_VAR)), axis=2)
+        rows = np.concatenate((rows, np.arange(self._table.shape[1], table.shape[1])))
+        self._given += confirm(table, rows, self._min_hits if self._frames > self._min_hits else 1, self._given)
         ids = np.zeros(len(found), np.int64)
-        ids[np.concatenate((seen, new))] = self._confirm(rows)
-        kept = self._table[_MISSED] <= self._max_age
-        if not kept.all():
-            self._state, self._table = self._state[:, kept], self._table[:, kept]
+        ids[sure[np.concatenate((columns, new))]] = table[_ID, rows]
+        kept = table[_MISSED] <= self._max_age
+        self._state, self._table = self._state[..., kept], table[:, kept]
         return identified(found, ids)
-
-    def _confirm(self, rows: Ints) -> Ints:
-        """Note which tracks were seen, and return their identities, 0 for those that do not have one yet."""
-        self._given += confirm(self._table, rows, self._min_hits if self._frames > self._min_hits else 1, self._given)
-        ids: Ints = self._table[_ID, rows]
-        return ids
 
 
 def check_options(min_score: float, max_age: int, min_hits: int) -> None:
@@ -102,6 +94,20 @@ def check_options(min_score: float, max_age: int, min_hits: int) -> None:
             raise UsageError(f"{what}: expected {least} or more, got {value}")
 
 
+def others(count: int, rows: Ints) -> Ints:
+    """Return the rows of `count` that are not among `rows`."""
+    free = np.ones(count, bool)
+    free[rows] = False
+    return free.nonzero()[0]
+
+
+def begin_table(table: Ints, class_ids: Ints) -> Ints:
+    """Return the table `(4, N)` with a column for each new track."""
+    new = np.zeros((4, len(class_ids)), np.int64)
+    new[_CLASS] = class_ids
+    return np.concatenate((table, new), axis=1)
+
+
 def confirm(table: Ints, rows: Ints, min_hits: int, given: int) -> int:
     """Note in the table which tracks were seen, give identities to those that earned one, and return to how many.
 
@@ -111,8 +117,8 @@ def confirm(table: Ints, rows: Ints, min_hits: int, given: int) -> int:
         min_hits: How many frames in a row earn an identity.
         given: How many identities have been given before.
     """
-    table[_MISSED] += 1
     hits = table[_HITS, rows] + 1
+    table[_MISSED] += 1
     table[_HITS] = 0
     table[_HITS, rows] = hits
     table[_MISSED, rows] = 0
@@ -123,21 +129,24 @@ def confirm(table: Ints, rows: Ints, min_hits: int, given: int) -> int:
 
 def advance(state: Array, motion: Array | None) -> None:
     """Move every track on by one frame, in place; an area does not shrink to nothing."""
-    state[1, state[0, :, 2] + state[1, :, 2] <= 0, 2] = 0
-    predict(state, VALUE_NOISE, RATE_NOISE)
+    state[1, 2] *= state[0, 2] + state[1, 2] > 0
+    predict(state, NOISE)
     if motion is not None:
         shift(state, motion, POWERS)
 
 
 def to_area(seen: Array) -> Array:
-    """Return centre, area and ratio from centre, width and height, `(N, 4)`."""
-    width, height = seen[:, 2], seen[:, 3]
-    return np.stack((seen[:, 0], seen[:, 1], width * height, width / height), axis=1)
+    """Return centre, area and ratio from centre, width and height, `(4, N)`."""
+    measured = seen.copy()
+    measured[2] *= seen[3]
+    measured[3] = seen[2] / seen[3]
+    return measured
 
 
-def to_boxes(coordinates: Array) -> Array:
-    """Return x1, y1, x2, y2 from centre, area and ratio, `(N, 4)`."""
-    area, ratio = np.maximum(coordinates[:, 2:], 1e-6).T
-    width = np.sqrt(area * ratio)
-    half = np.stack((width, area / width), axis=1) / 2
-    return np.concatenate((coordinates[:, :2] - half, coordinates[:, :2] + half), axis=1)
+def from_area(coordinates: Array) -> Array:
+    """Return centre, width and height from centre, area and ratio, `(4, N)`."""
+    seen = coordinates.copy()
+    area, ratio = np.maximum(coordinates[2:], 1e-6)
+    seen[2] = np.sqrt(area * ratio)
+    seen[3] = area / seen[2]
+    return seen

@@ -1,10 +1,14 @@
-"""What the trackers share: reading detections, assigning them to tracks, and giving them back with identities."""
+"""What the trackers share: reading detections, comparing them with tracks, and giving them back with identities.
+
+Coordinates are kept as `(4, N)`, one row for each: so every operation runs along the tracks.
+"""
 
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 
-from openlepton.arrays import Array, Bools, Ints
+from openlepton.arrays import Array, Ints
 from openlepton.errors import ShapeError, missing_extra
 from openlepton.results import Detections
 
@@ -13,19 +17,38 @@ LEAST_SIDE = 1e-2
 
 
 def centres(found: Detections) -> Array:
-    """Return `(N, 4)` centre x, centre y, width, height of detections, in double precision.
+    """Return `(4, N)` centre x, centre y, width, height of detections, in double precision.
 
     Raises:
         ShapeError: A box or a score is not a finite number.
     """
-    boxes = found.boxes.astype(np.float64)
-    if not np.isfinite(boxes.sum() + found.scores.sum(dtype=np.float64)):
-        bad = int(np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & np.isfinite(found.scores)))[0])
-        box = ", ".join(f"{value:g}" for value in boxes[bad])
+    corners = np.array(found.boxes.T, np.float64, order="C")
+    if not isfinite(np.add.reduce(corners, axis=None) + np.add.reduce(found.scores, dtype=np.float64)):
+        bad = int(np.flatnonzero(~(np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.scores)))[0])
+        box = ", ".join(f"{value:g}" for value in found.boxes[bad])
         raise ShapeError(f"detection {bad}: expected finite numbers, got box {box} with score {found.scores[bad]:g}")
-    low, high = boxes[:, :2], boxes[:, 2:]
-    sides = np.maximum(high - low, LEAST_SIDE)
-    return np.concatenate(((low + high) / 2, sides), axis=1)
+    seen = np.empty_like(corners)
+    np.subtract(corners[2:], corners[:2], out=seen[2:])
+    np.maximum(seen[2:], LEAST_SIDE, out=seen[2:])
+    np.add(corners[2:], corners[:2], out=seen[:2])
+    seen[:2] *= 0.5
+    return seen
+
+
+def overlap(a: Array, b: Array) -> Array:
+    """Return intersection over union of every pair, `(4, N)` and `(4, M)` centres and sides to `(N, M)`.
+
+    The same numbers as `ops.boxes.iou`, in the layout and precision that tracks are kept in.
+    """
+    half_a, half_b = a[2:] / 2, b[2:] / 2
+    sides = np.minimum((a[:2] + half_a)[:, :, None], (b[:2] + half_b)[:, None])  # (2, N, M)
+    sides -= np.maximum((a[:2] - half_a)[:, :, None], (b[:2] - half_b)[:, None])
+    np.maximum(sides, 0, out=sides)
+    shared: Array = sides[0] * sides[1]
+    union = (a[2] * a[3])[:, None] + b[2] * b[3]
+    union -= shared
+    shared /= union
+    return shared
 
 
 def assign(gain: Array, least: float) -> tuple[Ints, Ints]:
@@ -34,17 +57,11 @@ def assign(gain: Array, least: float) -> tuple[Ints, Ints]:
         from scipy.optimize import linear_sum_assignment
     except ImportError as error:
         raise missing_extra("scipy", "video") from error
-    worth = gain - least
-    np.maximum(worth, 0, out=worth)
-    rows, columns = linear_sum_assignment(worth, maximize=True)
-    good = worth[rows, columns] > 0
-    return rows[good], columns[good]
-
-
-def same_class(class_ids: Ints, others: Ints) -> Bools:
-    """Return which pairs are of one class, `(N,)` and `(M,)` to `(N, M)`."""
-    alike: Bools = class_ids[:, None] == others
-    return alike
+    cost = least - gain
+    np.minimum(cost, 0, out=cost)
+    rows, columns = linear_sum_assignment(cost)
+    good = cost[rows, columns] < 0
+    return (rows, columns) if np.count_nonzero(good) == len(good) else (rows[good], columns[good])
 
 
 def identified(found: Detections, track_ids: Ints) -> Detections:
@@ -55,4 +72,4 @@ def identified(found: Detections, track_ids: Ints) -> Detections:
         track_ids: `(N,)`, 0 where there is none.
     """
     named = replace(found, track_ids=track_ids)
-    return named if track_ids.all() else named[track_ids > 0]
+    return named if np.count_nonzero(track_ids) == len(track_ids) else named[track_ids.nonzero()[0]]
