@@ -128,7 +128,7 @@ class Local(nn.Module):
         """Return `(B, out, S, S)`."""
         patches = F.unfold(x, 3, padding=1).permute(2, 0, 1)  # (S * S, B, 9 * in)
         y = patches @ self.weight.transpose(1, 2)  # (S * S, B, out)
-        return F.leaky_relu(y.permute(1, 2, 0).reshape(len(x), -1, self.side, self.side) + self.bias, 0.1)
+        return F.leaky_relu(y.permute(1, 2, 0).reshape(x.shape[0], -1, self.side, self.side) + self.bias, 0.1)
 
 
 def _features(config: Config) -> tuple[nn.Sequential, int]:
