@@ -1,4 +1,4 @@
-"""Draw a result on its image: boxes with name tags, masks, or a panel of the most probable classes."""
+"""Draw a result on its image: boxes with name tags, masks, classes of pixels with a legend, or a panel of probable classes."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from openlepton.arrays import Array, Image
+from openlepton.arrays import Array, ClassMap, Image
 from openlepton.errors import ShapeError, UsageError
 from openlepton.lettering import LEAST_FONT, extent, length, shorten, written
-from openlepton.results import Classification, Detections
+from openlepton.ops.masks import Rle
+from openlepton.results import Classification, Detections, Segmentation
 
 __all__ = ["PALETTE", "draw"]
 
@@ -32,6 +33,7 @@ MASK_OPACITY = 0.45
 SHADOW_OPACITY = 0.35
 PANEL_OPACITY = 0.8
 CLASSES_SHOWN = 5
+LEGEND_SHOWN = 12
 CROWD = 30  # more detections than this get smaller letters
 
 Color = tuple[int, int, int]
@@ -59,7 +61,7 @@ class _Tag(NamedTuple):
 
 def draw(
     image: Image,
-    result: Detections | Classification,
+    result: Detections | Classification | Segmentation,
     *,
     names: Sequence[str] | None = None,
     line_width: int | None = None,
@@ -71,7 +73,8 @@ def draw(
 
     Args:
         image: The picture that `result` is about.
-        result: Detections become boxes with tags, best on top; a classification becomes a panel at the lower left.
+        result: Detections become boxes with tags, best on top; a classification becomes a panel at the lower left, a
+            segmentation becomes colours, but for its background, and a legend there.
         names: Class names by class id, instead of the model's own: another language, for one.
         line_width: Of boxes and contours, pixels; by default it follows the size of the image.
         font_size: Height of the letters, pixels; by default it follows the size of the image.
@@ -80,8 +83,8 @@ def draw(
         ShapeError: `image` is not RGB uint8, or not of the size that `result` is about.
         UsageError: `result` is no result, `names` does not name every class, or a size is not a whole number above zero.
     """
-    if not isinstance(result, (Detections, Classification)):
-        raise UsageError(f"result: expected Detections or Classification, got {type(result).__name__}")
+    if not isinstance(result, (Detections, Classification, Segmentation)):
+        raise UsageError(f"result: expected Detections, Classification or Segmentation, got {type(result).__name__}")
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ShapeError(f"image: expected (H, W, 3) RGB uint8, got {found}")
@@ -100,6 +103,10 @@ def draw(
     if image.shape[:2] != tuple(result.image_hw):
         (height, width), (h, w) = result.image_hw, image.shape[:2]
         raise ShapeError(f"image: the result is about {width}x{height} pixels, this image has {w}x{h}")
+    if isinstance(result, Segmentation):
+        _draw_classes(canvas, result.class_map, result.background)
+        _draw_legend(canvas, result, names, size)
+        return canvas
     if font_size is None and len(result) > CROWD:
         size = max(LEAST_FONT, round(size * 0.75))
     _draw_detections(canvas, result, names, line_width or max(1, round(1 + side / 450)), size)
@@ -143,12 +150,12 @@ def _inside(box: Array, canvas: Image) -> Rectangle | None:
     return left, top, max(ceil(min(x2, width)), left + 1), max(ceil(min(y2, height)), top + 1)
 
 
-def _draw_mask(canvas: Image, mask: NDArray[np.bool_], color: Color, width: int) -> None:
-    pixels = mask.view(np.uint8)
-    x, y, w, h = cv2.boundingRect(pixels)
+def _draw_mask(canvas: Image, mask: Rle, color: Color, width: int) -> None:
+    pixels, (x, y) = mask.part()
+    h, w = pixels.shape
     if w == 0:
         return
-    part, region = np.ascontiguousarray(pixels[y : y + h, x : x + w]), canvas[y : y + h, x : x + w]
+    part, region = np.ascontiguousarray(pixels).view(np.uint8), canvas[y : y + h, x : x + w]
     levels = np.arange(256)[:, None] * (1 - MASK_OPACITY) + np.array(color) * MASK_OPACITY
     region[:] = cv2.copyTo(cv2.LUT(region, np.rint(levels).astype(np.uint8)[None]), part, region.copy())
     contours, _ = cv2.findContours(part, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -298,20 +305,53 @@ def _ramp(paper: Color, ink: Color) -> Image:
     return np.rint(np.array(paper) * (1 - share) + np.array(ink) * share).astype(np.uint8)
 
 
-def _draw_panel(canvas: Image, result: Classification, names: Sequence[str], size: int) -> None:
-    """Draw the most probable classes at the lower left, in as many rows as the lower half has room for."""
+def _draw_classes(canvas: Image, class_map: ClassMap, background: int | None) -> None:
+    """Mix into every pixel the colour of its class, but for the background."""
+    colors = np.array([PALETTE[index % len(PALETTE)] for index in range(256)], np.uint8)[None]  # (1, 256, 3)
+    paint = cv2.LUT(cv2.merge([class_map] * 3), colors)
+    mixed = cv2.addWeighted(canvas, 1 - MASK_OPACITY, paint, MASK_OPACITY, 0)
+    shown = np.full(class_map.shape, 255, np.uint8) if background is None else (class_map != background).view(np.uint8)
+    cv2.copyTo(mixed, shown, canvas)
+
+
+def _draw_legend(canvas: Image, result: Segmentation, names: Sequence[str], size: int) -> None:
+    """Draw the colours, names and shares of the classes that are there, but for the background."""
+    areas = result.areas / result.class_map.size
+    rows = [(index, names[index], f"{areas[index]:.1%}") for index in result.present() if index != result.background]
+    if not rows:
+        return
+    widest = max(length(f"{name}  {share}", size) for _, name, share in rows)
+    side = round(size * 0.9)
+    lines = _panel(canvas, min(len(rows), LEGEND_SHOWN), ceil(widest) + side + 2 * size, size)
+    ascent, descent = extent(size)
+    for line, (index, name, share) in zip(lines, rows, strict=False):
+        row, breadth = line.shape[:2]
+        top, left = (row - side) // 2, side + round(size * 0.5)
+        _fill(line[top : top + side, :side], PALETTE[index % len(PALETTE)], size // 5)
+        right = breadth - ceil(length(share, size))
+        texts = [(shorten(name, right - left - size // 2, size), left, 255), (share, right, 204)]
+        _mix(line, _layer(_WHITE, written(line.shape, texts, (row - ascent - descent) // 2 + ascent, size) / 255))
+
+
+def _panel(canvas: Image, count: int, breadth: int, size: int) -> list[Image]:
+    """Draw a dark panel at the lower left and return its lines, at most `count`, as many as the lower half has room for."""
     height, width = canvas.shape[:2]
     row, gap, pad = round(size * 1.65), max(1, size // 6), round(size * 0.5)
     margin = pad if width > 16 * size else 0
-    count = min(CLASSES_SHOWN, len(result.scores), (height // 2 - 2 * pad - margin + gap) // (row + gap))
-    breadth = min(width - 2 * margin, 22 * size)
+    count = min(count, (height // 2 - 2 * pad - margin + gap) // (row + gap))
+    breadth = min(width - 2 * margin, breadth)
     if count < 1 or breadth < 8 * size:
-        return
+        return []
     tall = count * (row + gap) - gap + 2 * pad
     panel = canvas[height - margin - tall : height - margin, margin : margin + breadth]
     _fill(panel, _PANEL, size // 2, PANEL_OPACITY)
-    for place, index in enumerate(np.argsort(-result.scores, kind="stable")[:count]):
-        line = panel[pad + place * (row + gap) :][:row, pad : breadth - pad]
+    return [panel[pad + place * (row + gap) :][:row, pad : breadth - pad] for place in range(count)]
+
+
+def _draw_panel(canvas: Image, result: Classification, names: Sequence[str], size: int) -> None:
+    """Draw the most probable classes, each as a bar."""
+    lines = _panel(canvas, min(CLASSES_SHOWN, len(result.scores)), 22 * size, size)
+    for place, (line, index) in enumerate(zip(lines, np.argsort(-result.scores, kind="stable"), strict=False)):
         _draw_bar(line, names[index], float(result.scores[index]), size, _OTHER_BAR if place else _BEST_BAR)
 
 

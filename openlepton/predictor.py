@@ -19,11 +19,13 @@ from openlepton.card import DetectFacts, ImageInput, ModelCard, ModelFolder
 from openlepton.errors import OpenLeptonError, UsageError
 from openlepton.hub.index import find
 from openlepton.images import LIMITS, Limits
-from openlepton.results import Classification, Detections, class_ids_of
+from openlepton.results import Classification, Detections, Segmentation, class_ids_of
 from openlepton.runtimes.cores import usable_cores
 from openlepton.runtimes.onnx import OnnxRuntime
 from openlepton.vision.classify import Classify
 from openlepton.vision.detect import Detect
+from openlepton.vision.segment import Segment
+from openlepton.vision.semantic import Semantic
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -127,9 +129,9 @@ def load(
     Args:
         model: A name that `openlepton models` lists, or the path of a folder with a `card.toml`.
         runtime: What runs the graph; ONNX Runtime on all processors by default.
-        size: Longest side that a detector sees, pixels; what the card says by default.
+        size: Longest side that a detector or segmenter sees, pixels; what the card says by default.
         language: Of the class names, `en` or `zh`.
-        min_score: Detections score more than this, 0..1.
+        min_score: Detections score more than this, 0..1; so do the classes of a classifier that reports any number of them.
         max_iou: Detections of one class overlap by no more than this, 0..1.
         max_detections: The most detections in one image.
         classes: Names or ids of the classes to report; all by default.
@@ -148,12 +150,12 @@ def load(
     names = card.names(language)
     given = {"min_score": min_score, "max_iou": max_iou, "max_detections": max_detections}
     options = {name: value for name, value in given.items() if value is not None}
-    task: Task[Detections] | Task[Classification]
-    if card.task == "detect":
+    task: Task[Detections] | Task[Classification] | Task[Segmentation]
+    if card.task in ("detect", "segment"):
         _refuse(card, top=top)
         facts = (card.detect or DetectFacts()).model_copy(update=options)
         wanted = None if classes is None else class_ids_of(classes, names, card.labels)
-        task = Detect(
+        task = (Segment if card.task == "segment" else Detect)(
             _resized(card.input, size),
             names,
             min_score=facts.min_score,
@@ -163,9 +165,16 @@ def load(
             agnostic=agnostic,
             limits=limits,
         )
+    elif card.task == "semantic":
+        _refuse(card, classes=classes, agnostic=agnostic or None, top=top, **options)
+        background = card.semantic.background if card.semantic is not None else None
+        task = Semantic(_resized(card.input, size), names, background, limits)
     else:
+        threshold = options.pop("min_score", None) if card.classify is not None else None
         _refuse(card, size=size, classes=classes, agnostic=agnostic or None, **options)
-        task = Classify(card.input, names, top=5 if top is None else top, limits=limits)
+        if card.classify is not None and threshold is None:
+            threshold = card.classify.min_score
+        task = Classify(card.input, names, top=5 if top is None else top, min_score=threshold, limits=limits)
     return Predictor(card, task, (runtime or OnnxRuntime)(folder))
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike
 
-from openlepton.arrays import Array, Bools, Boxes, Floats, Ints
+from openlepton.arrays import Array, Bools, Boxes, ClassMap, Floats, Ints
 from openlepton.errors import MissingExtra, ShapeError, UsageError
+from openlepton.ops.masks import Rle, rle_of_mask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +26,8 @@ class Detection(NamedTuple):
     class_id: int
     label: str
     track_id: int | None = None
-    mask: Bools | None = None
-    """`(H, W)` at the size of the original image."""
+    mask: Rle | None = None
+    """At the size of the original image; `mask.mask()` is `(H, W)`, `mask.polygons()` its outline."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +48,8 @@ class Detections:
     """The model's class names, all of them, by class id."""
     image_hw: tuple[int, int]
     """Height and width of the original image, pixels."""
-    masks: Bools | None = None
-    """`(N, H, W)` at the size of the original image, for models that segment."""
+    masks: Sequence[Rle] | None = None
+    """`(N,)` masks at the size of the original image as runs, for models that segment."""
     track_ids: Ints | None = None
     """`(N,)` identities over time, for trackers."""
 
@@ -58,7 +59,7 @@ class Detections:
         object.__setattr__(self, "scores", _frozen(self.scores, np.float32))
         object.__setattr__(self, "class_ids", _frozen(self.class_ids, np.int64))
         if self.masks is not None:
-            object.__setattr__(self, "masks", _frozen(self.masks, np.bool_))
+            object.__setattr__(self, "masks", tuple(self.masks))
         if self.track_ids is not None:
             object.__setattr__(self, "track_ids", _frozen(self.track_ids, np.int64))
         self._check()
@@ -71,10 +72,14 @@ class Detections:
             raise ShapeError(f"class_ids: expected ({count},), got {self.class_ids.shape}")
         if count and not (self.class_ids.min() >= 0 and self.class_ids.max() < len(self.names)):
             raise ShapeError(f"class_ids: expected 0..{len(self.names) - 1}, got up to {self.class_ids.max()}")
-        if self.masks is not None and self.masks.shape != (count, *self.image_hw):
-            raise ShapeError(
-                f"masks: expected ({count}, {self.image_hw[0]}, {self.image_hw[1]}), got {self.masks.shape}"
-            )
+        if self.masks is not None:
+            if len(self.masks) != count:
+                raise ShapeError(f"masks: expected {count}, got {len(self.masks)}")
+            for mask in self.masks:
+                if tuple(mask.size_hw) != tuple(self.image_hw):
+                    raise ShapeError(
+                        f"masks: expected each of {tuple(self.image_hw)} pixels, got one of {mask.size_hw}"
+                    )
         if self.track_ids is not None and self.track_ids.shape != (count,):
             raise ShapeError(f"track_ids: expected ({count},), got {self.track_ids.shape}")
 
@@ -106,7 +111,7 @@ class Detections:
             boxes=self.boxes[chosen],
             scores=self.scores[chosen],
             class_ids=self.class_ids[chosen],
-            masks=None if self.masks is None else self.masks[chosen],
+            masks=None if self.masks is None else [self.masks[row] for row in np.arange(len(self))[chosen]],
             track_ids=None if self.track_ids is None else self.track_ids[chosen],
         )
 
@@ -119,6 +124,16 @@ class Detections:
     def labels(self) -> list[str]:
         """`(N,)` the class name of each detection."""
         return [self.names[index] for index in self.class_ids]
+
+    def mask(self, row: int) -> Bools:
+        """Return the mask of one detection, `(H, W)` at the size of the original image.
+
+        Raises:
+            UsageError: The model that found it knows no masks.
+        """
+        if self.masks is None:
+            raise UsageError("mask: these detections have boxes alone; a model that segments gives masks")
+        return self.masks[row].mask()
 
     def named(self, *labels: str) -> Detections:
         """Return the detections whose class name is one of `labels`.
@@ -164,6 +179,8 @@ class Detections:
             "score": round(float(self.scores[row]), 5),
             "box": {"x1": x1, "y1": y1, "x2": x2, "y2": y2},
         }
+        if self.masks is not None:
+            entry["mask"] = self.masks[row].to_dict()
         if self.track_ids is not None:
             entry["track_id"] = int(self.track_ids[row])
         return entry
@@ -185,6 +202,8 @@ class Classification:
     """Height and width of the original image, pixels; None for text."""
     top: int = 5
     """How many classes `to_dict` lists."""
+    min_score: float | None = None
+    """What classes that are there score more than, where any number may be; None where exactly one is."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores", _frozen(self.scores, np.float32))
@@ -206,6 +225,13 @@ class Classification:
         """The probability of the most probable class, 0..1."""
         return float(self.scores[self.class_id])
 
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes that are there, most probable first: one, unless classes do not exclude each other."""
+        if self.min_score is None:
+            return [self.label]
+        return [self.names[index] for index in self._order() if self.scores[index] > self.min_score]
+
     def best(self, count: int) -> list[tuple[str, float]]:
         """Return up to `count` names and scores, most probable first; equal scores by class id."""
         return [(self.names[index], float(self.scores[index])) for index in self._order()[:count]]
@@ -225,6 +251,73 @@ class Classification:
 
     def _order(self) -> Ints:
         return np.argsort(-self.scores, kind="stable")
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Which class each pixel of one image shows.
+
+    Raises:
+        ShapeError: The class map has no pixels, or holds an id that has no name.
+    """
+
+    class_map: ClassMap
+    """`(H, W)` uint8 class id of each pixel of the original image."""
+    names: Sequence[str]
+    """`(C,)` class names, by class id."""
+    background: int | None = None
+    """The class of pixels that show nothing, which is not drawn; None where there is none."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_map", _frozen(self.class_map, np.uint8))
+        if self.class_map.ndim != 2 or not self.class_map.size:
+            raise ShapeError(f"class_map: expected (H, W), each at least 1, got {self.class_map.shape}")
+        if int(self.class_map.max()) >= len(self.names):
+            raise ShapeError(f"class_map: expected ids 0..{len(self.names) - 1}, got up to {self.class_map.max()}")
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the original image, pixels."""
+        return self.class_map.shape[0], self.class_map.shape[1]
+
+    @property
+    def areas(self) -> Ints:
+        """`(C,)` how many pixels show each class."""
+        return np.bincount(self.class_map.ravel(), minlength=len(self.names)).astype(np.int64)
+
+    def mask(self, label: str | int) -> Bools:
+        """Return `(H, W)` which pixels show a class, by its name or id.
+
+        Raises:
+            UsageError: The model has no such class.
+        """
+        found: Bools = self.class_map == class_ids_of([label], self.names)[0]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings: the classes that are there, the largest first, with COCO's compressed masks.
+
+        The background has no mask: it is what the others leave.
+        """
+        height, width = self.image_hw
+        areas, classes = self.areas, []
+        for index in self.present():
+            row = {"label": self.names[index], "label_id": index, "area": int(areas[index])}
+            row["share"] = round(float(areas[index] / (height * width)), 5)
+            if index != self.background:
+                row["mask"] = rle_of_mask(self.class_map == index).to_dict()
+            classes.append(row)
+        return {"image": {"width": width, "height": height}, "classes": classes}
+
+    def present(self) -> list[int]:
+        """Return the ids of the classes that some pixel shows, the largest first."""
+        areas = self.areas
+        return [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
+
+    def __repr__(self) -> str:
+        areas = self.areas / self.class_map.size
+        shown = ", ".join(f"{self.names[index]} {areas[index]:.1%}" for index in self.present())
+        return f"<Segmentation: {shown} of {self.image_hw[1]}x{self.image_hw[0]}>"
 
 
 def class_ids_of(labels: Sequence[str | int], names: Sequence[str], *aliases: Sequence[str]) -> Ints:

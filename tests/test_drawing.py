@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from openlepton.drawing import CROWD, MASK_OPACITY, PALETTE, draw
 from openlepton.errors import ShapeError, UsageError
+from openlepton.ops.masks import rle_of_mask
 from openlepton.results import Classification, Detections
 
 NAMES = tuple(f"class {index}" for index in range(30))
@@ -278,9 +279,9 @@ def test_an_image_too_small_for_letters_gets_its_box_alone():
 
 def test_a_mask_is_blended_exactly_and_its_outline_drawn():
     image = noise()
-    mask = np.zeros((1, 360, 640), bool)
-    mask[0, 150:280, 120:380] = True
-    picture = draw(image, found(image, [(100, 130, 400, 300)], [2], masks=mask), line_width=2)
+    mask = np.zeros((360, 640), bool)
+    mask[150:280, 120:380] = True
+    picture = draw(image, found(image, [(100, 130, 400, 300)], [2], masks=[rle_of_mask(mask)]), line_width=2)
     expected = np.rint(image * (1 - MASK_OPACITY) + np.array(PALETTE[2]) * MASK_OPACITY)
     assert np.array_equal(picture[155:275, 125:375], expected[155:275, 125:375])
     assert (picture[150, 130:370] == PALETTE[2]).all()
@@ -291,7 +292,7 @@ def test_a_mask_is_blended_exactly_and_its_outline_drawn():
 def test_an_empty_mask_changes_nothing():
     image = noise()
     box = [(100, 130, 400, 300)]
-    with_mask = draw(image, found(image, box, masks=np.zeros((1, 360, 640), bool)))
+    with_mask = draw(image, found(image, box, masks=[rle_of_mask(np.zeros((360, 640), bool))]))
     assert np.array_equal(with_mask, draw(image, found(image, box)))
 
 

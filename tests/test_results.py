@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from openlepton.errors import ShapeError, UsageError
+from openlepton.ops.masks import rle_of_mask
 from openlepton.results import Classification, Detections, class_ids_of
 
 NAMES = ("person", "car", "dog")
@@ -80,13 +81,25 @@ def test_results_are_frozen_and_leave_the_callers_arrays_alone(found):
 
 
 def test_masks_follow_their_rows():
-    masks = np.zeros((2, 4, 5), bool)
-    masks[1, 2, 3] = True
+    empty, dot = np.zeros((4, 5), bool), np.zeros((4, 5), bool)
+    dot[2, 3] = True
+    masks = [rle_of_mask(empty), rle_of_mask(dot)]
     found = Detections(np.zeros((2, 4)), np.array([0.9, 0.8]), np.array([0, 1]), NAMES, (4, 5), masks=masks)
-    assert found[1:].masks.sum() == 1
-    assert [one.mask.sum() for one in found] == [0, 1]
-    with pytest.raises(ShapeError, match=r"masks: expected \(2, 5, 5\)"):
+    assert [one.mask.area for one in found] == [0, 1]
+    assert [one.mask.area for one in found[1:]] == [1]
+    assert [one.mask.area for one in found[[1, 0, 1]]] == [1, 0, 1]
+    assert len(found[[]].masks) == 0
+    assert np.array_equal(found.mask(1), dot)
+    assert found[1].to_dict()["detections"][0]["mask"] == {"size": [4, 5], "counts": rle_of_mask(dot).text()}
+    with pytest.raises(ShapeError, match=r"masks: expected each of \(5, 5\) pixels, got one of \(4, 5\)"):
         Detections(np.zeros((2, 4)), np.array([0.9, 0.8]), np.array([0, 1]), NAMES, (5, 5), masks=masks)
+    with pytest.raises(ShapeError, match="masks: expected 2, got 1"):
+        Detections(np.zeros((2, 4)), np.array([0.9, 0.8]), np.array([0, 1]), NAMES, (4, 5), masks=masks[:1])
+
+
+def test_detections_of_boxes_alone_have_no_mask_to_give(found):
+    with pytest.raises(UsageError, match="boxes alone"):
+        found.mask(0)
 
 
 def test_arrays_that_do_not_fit_are_named():

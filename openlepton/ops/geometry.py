@@ -24,6 +24,8 @@ class Frame:
     scale_xy: tuple[float, float] = (1.0, 1.0)
     pad_xy: tuple[int, int] = (0, 0)
     """Columns on the left and rows on the top that do not belong to the image."""
+    seen_hw: tuple[int, int] | None = None
+    """Height and width of what the network sees, pixels; None where nobody has to know."""
 
     def undo(self, boxes_seen: Boxes) -> Boxes:
         """Return `(N, 4)` boxes in pixels of the original image, cut to it, from boxes in pixels of the network's input."""
@@ -71,7 +73,7 @@ def letterbox(
         border = (fill, fill, fill)
         image = cast(Image, cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=border))
     scale_xy = (inner_w / original_w, inner_h / original_h)
-    return image, Frame((original_h, original_w), scale_xy, (left, top))
+    return image, Frame((original_h, original_w), scale_xy, (left, top), (outer_h, outer_w))
 
 
 def stretch(image: Image, size_hw: tuple[int, int], *, image_hw: tuple[int, int] | None = None) -> tuple[Image, Frame]:
@@ -86,7 +88,7 @@ def stretch(image: Image, size_hw: tuple[int, int], *, image_hw: tuple[int, int]
         raise ShapeError(f"image: expected (H, W, 3), got {image.shape}")
     original_h, original_w = image_hw or image.shape[:2]
     scale_xy = (size_hw[1] / original_w, size_hw[0] / original_h)
-    return resize(image, size_hw), Frame((original_h, original_w), scale_xy)
+    return resize(image, size_hw), Frame((original_h, original_w), scale_xy, seen_hw=size_hw)
 
 
 def center_crop(image: Image, size: int, *, fraction: float = 1.0, interpolation: Interpolation = "linear") -> Image:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openlepton.arrays import Floats, Ints, Tensors
+from openlepton.arrays import Boxes, Floats, Ints, Tensors
 from openlepton.card import ImageInput
 from openlepton.errors import UsageError
 from openlepton.images import LIMITS, Limits, Source, read_scaled
@@ -71,16 +71,21 @@ class Detect:
             outputs: `boxes (N,4)` xyxy in input pixels and `scores (N,C)` in 0..1.
             frame: What `prepare` returned.
         """
-        rows, class_ids = self._candidates(outputs["scores"])
-        boxes, scores = outputs["boxes"][rows], outputs["scores"][rows, class_ids]
+        rows, class_ids = self.select(outputs["boxes"], outputs["scores"])
+        boxes, scores = frame.undo(outputs["boxes"][rows]), outputs["scores"][rows, class_ids]
+        return Detections(boxes, scores, class_ids, self.names, frame.image_hw)
+
+    def select(self, boxes: Boxes, scores: Floats) -> tuple[Ints, Ints]:
+        """Return the rows `(K,)` that are left after threshold and suppression, best first, and their class ids `(K,)`."""
+        rows, class_ids = self._candidates(scores)
         kept = nms(
-            boxes,
-            scores,
+            boxes[rows],
+            scores[rows, class_ids],
             None if self.agnostic else class_ids,
             max_iou=self.max_iou,
             max_detections=self.max_detections,
         )
-        return Detections(frame.undo(boxes[kept]), scores[kept], class_ids[kept], self.names, frame.image_hw)
+        return rows[kept], class_ids[kept]
 
     def _candidates(self, scores: Floats) -> tuple[Ints, Ints]:
         """Return rows `(K,)` and class ids `(K,)` of what scores above the threshold."""

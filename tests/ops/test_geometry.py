@@ -71,7 +71,7 @@ def test_stretch_makes_each_side_fit_by_itself():
     assert seen.shape == (64, 192, 3)
     assert (seen[:, :94] == 0).all()
     assert (seen[:, 98:] == 200).all()
-    assert frame == Frame((100, 300), (192 / 300, 64 / 100))
+    assert frame == Frame((100, 300), (192 / 300, 64 / 100), seen_hw=(64, 192))
     boxes = np.array([[30, 10, 240, 90]], np.float32)
     assert np.allclose(frame.apply(boxes), [[19.2, 6.4, 153.6, 57.6]])
     assert np.allclose(frame.undo(frame.apply(boxes)), boxes, atol=1e-4)
@@ -79,7 +79,7 @@ def test_stretch_makes_each_side_fit_by_itself():
 
 def test_stretching_a_reduced_copy_gives_boxes_of_the_original():
     _, frame = stretch(np.zeros((50, 100, 3), np.uint8), (64, 64), image_hw=(200, 400))
-    assert frame == Frame((200, 400), (64 / 400, 64 / 200))
+    assert frame == Frame((200, 400), (64 / 400, 64 / 200), seen_hw=(64, 64))
 
 
 def test_center_crop_takes_the_middle():

@@ -9,7 +9,7 @@ from openlepton.vision.detect import Detect
 
 INPUT = ImageInput(size=640, resize="letterbox", multiple=32)
 NAMES = ("person", "car", "dog")
-FRAME = Frame((720, 1280), (0.5, 0.5), (0, 12))
+FRAME = Frame((720, 1280), (0.5, 0.5), (0, 12), (384, 640))
 
 
 def outputs(*rows):
@@ -32,7 +32,7 @@ def test_prepare_stretches_where_the_card_says_so():
     image[:, 640:] = 204
     task = Detect(ImageInput(size=448, resize="stretch", multiple=64), NAMES)
     inputs, frame = task.prepare(image)
-    assert frame == Frame((720, 1280), (448 / 1280, 448 / 720))
+    assert frame == Frame((720, 1280), (448 / 1280, 448 / 720), seen_hw=(448, 448))
     assert inputs["images"].shape == (3, 448, 448)
     assert inputs["images"][:, 447, 0] == pytest.approx([0.2] * 3, abs=1e-6)
     assert inputs["images"][:, 0, 447] == pytest.approx([0.8] * 3, abs=1e-6)
