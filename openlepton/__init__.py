@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from openlepton.drawing import draw
     from openlepton.images import read_image, write_image
     from openlepton.predictor import Predictor, load
-    from openlepton.results import Classification, Detection, Detections
+    from openlepton.results import Classification, Detection, Detections, Segmentation
 
 __version__ = "0.1.0"
 
@@ -17,6 +17,7 @@ __all__ = [
     "Detection",
     "Detections",
     "Predictor",
+    "Segmentation",
     "__version__",
     "draw",
     "errors",
@@ -30,6 +31,7 @@ _HOMES = {
     "Detection": "results",
     "Detections": "results",
     "Predictor": "predictor",
+    "Segmentation": "results",
     "draw": "drawing",
     "load": "predictor",
     "read_image": "images",

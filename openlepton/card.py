@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from openlepton.arrays import UNKNOWN
 from openlepton.errors import CardInvalid, ModelCorrupt, ModelFormatRefused, ModelNotFound
 
 CONTRACT = 1
@@ -47,6 +48,7 @@ class ImageInput(_Part):
 
     `letterbox` keeps the aspect ratio, pads with `fill` and takes any height and width that `multiple` divides, up to
     `size`; `crop` resizes the shorter side to `size / crop_fraction` and takes the central square; `stretch` resizes to `size`.
+    With `size_hw`, letterbox and stretch give every image that height and width.
     """
 
     size: int = Field(ge=8, le=8192, description="longest side (letterbox) or both sides (crop, stretch), pixels")
@@ -55,6 +57,17 @@ class ImageInput(_Part):
     fill: int = Field(default=114, ge=0, le=255, description="grey of the letterbox, 0 to 255")
     crop_fraction: float = Field(default=1.0, gt=0, le=1, description="side of the crop relative to the resized image")
     interpolation: Literal["linear", "cubic", "area"] = "linear"
+    size_hw: tuple[int, int] | None = Field(default=None, description="height and width, pixels; the larger is `size`")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "ImageInput":
+        if self.size_hw is not None and (
+            max(self.size_hw) != self.size or min(self.size_hw) < 1 or self.resize == "crop"
+        ):
+            raise ValueError(
+                f"size_hw: expected two sides, the larger {self.size}, and no crop, got {list(self.size_hw)}"
+            )
+        return self
 
 
 class DetectFacts(_Part):
@@ -145,6 +158,8 @@ class ModelCard(_Part):
         for task in ("classify", "semantic"):
             if getattr(self, task) is not None and self.task != task:
                 raise ValueError(f"a card has a [{task}] table only when its task is {task}")
+        if self.task == "semantic" and len(self.labels) > UNKNOWN:
+            raise ValueError(f"{len(self.labels)} labels: a class map tells at most {UNKNOWN} classes apart")
         background = self.semantic.background if self.semantic is not None else None
         if background is not None and background >= len(self.labels):
             raise ValueError(f"semantic.background is {background}, but there are {len(self.labels)} labels")

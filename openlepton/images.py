@@ -169,6 +169,18 @@ def write_image(path: str | os.PathLike[str], image: Image, *, quality: int = 92
     write_atomic(path, data.tobytes())
 
 
+def write_grey(path: str | os.PathLike[str], values: NDArray[np.uint8]) -> None:
+    """Write `(H, W)` uint8 as a PNG of one channel, such as a class map; upon failure what was there before stays.
+
+    Raises:
+        OutputError: The disk does not take it.
+        ShapeError: `values` is not `(H, W)` uint8.
+    """
+    if values.ndim != 2 or values.dtype != np.uint8 or not values.size:
+        raise ShapeError(f"values: expected (H, W) uint8, got {values.shape} {values.dtype}")
+    write_atomic(path, cv2.imencode(".png", np.ascontiguousarray(values))[1].tobytes())
+
+
 def _name(source: object) -> str:
     """Return what errors call the source, on one line."""
     if isinstance(source, (str, os.PathLike)):

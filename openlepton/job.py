@@ -11,9 +11,9 @@ from typing import Any
 from openlepton.drawing import draw
 from openlepton.errors import ImageNotFound, OpenLeptonError, OutputError
 from openlepton.files import write_atomic
-from openlepton.images import LIMITS, Limits, read_bytes, read_image, write_image
+from openlepton.images import LIMITS, Limits, read_bytes, read_image, write_grey, write_image
 from openlepton.predictor import Predictor, ordered_map
-from openlepton.results import Classification, Detections
+from openlepton.results import Classification, Detections, Segmentation
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -21,6 +21,8 @@ SUFFIXES = frozenset(
 """What counts as an image when a folder is named; a file that is named itself is tried whatever its suffix."""
 
 STDIN = "-"
+
+Result = Detections | Classification | Segmentation
 
 _KEPT_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
 
@@ -45,16 +47,19 @@ class Outputs:
     images: bool = True
     """Annotated pictures."""
     txt: bool = False
-    """`labels/NAME.txt`: class, centre and size relative to the image for each detection; score and name for each class."""
+    """`labels/NAME.txt`: class, centre and size relative to the image for each detection; score and name for each class, or its
+    share of the pixels and name."""
     confidence: bool = False
     """Whether those rows of detections end with the score."""
     crops: bool = False
     """`crops/CLASS/NAME-k.jpg`, each detection cut out."""
+    masks: bool = False
+    """`masks/NAME.png`, in which each pixel's value is the id of its class."""
     overwrite: bool = False
 
     def any(self) -> bool:
         """Return whether anything is to be written."""
-        return self.images or self.txt or self.crops
+        return self.images or self.txt or self.crops or self.masks
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Done:
     """What became of one item: a result and the files written, or the error it ended in (or both, if writing failed)."""
 
     name: str
-    result: Detections | Classification | None = None
+    result: Result | None = None
     error: OpenLeptonError | None = None
     written: tuple[Path, ...] = field(default=())
 
@@ -148,6 +153,7 @@ def _in_the_way(item: Item, home: PurePath, outputs: Outputs) -> bool:
     return (
         (outputs.images and picture.exists())
         or (outputs.txt and label.exists())
+        or (outputs.masks and _mask(home, outputs).exists())
         or (outputs.crops and any((outputs.folder / "crops").glob(f"*/{crop}")))
     )
 
@@ -158,6 +164,10 @@ def _picture(item: Item, home: PurePath, outputs: Outputs) -> Path:
 
 def _label(home: PurePath, outputs: Outputs) -> Path:
     return outputs.folder / "labels" / home.with_name(home.name + ".txt")
+
+
+def _mask(home: PurePath, outputs: Outputs) -> Path:
+    return outputs.folder / "masks" / home.with_name(home.name + ".png")
 
 
 def _work(predictor: Predictor[Any], item: Item, home: PurePath, outputs: Outputs, limits: Limits) -> Done:
@@ -181,12 +191,14 @@ def _work(predictor: Predictor[Any], item: Item, home: PurePath, outputs: Output
 
 
 def _files(
-    item: Item, home: PurePath, data: bytes, result: Detections | Classification, outputs: Outputs, limits: Limits
+    item: Item, home: PurePath, data: bytes, result: Result, outputs: Outputs, limits: Limits
 ) -> Iterator[tuple[Path, Any]]:
     """Yield each file to write with the function that writes it."""
     if outputs.txt:
         text = _rows(result, confidence=outputs.confidence)
         yield _label(home, outputs), lambda path: write_atomic(path, text.encode())
+    if outputs.masks and isinstance(result, Segmentation):
+        yield _mask(home, outputs), lambda path: write_grey(path, result.class_map)
     if not (outputs.images or outputs.crops):
         return
     image = read_image(data, limits=limits)
@@ -202,10 +214,13 @@ def _files(
                 yield folder / name, lambda path, crop=crop: write_image(path, crop)
 
 
-def _rows(result: Detections | Classification, *, confidence: bool) -> str:
+def _rows(result: Result, *, confidence: bool) -> str:
     if isinstance(result, Classification):
         return "".join(f"{score:.5f} {label}\n" for label, score in result.best(result.top))
     height, width = result.image_hw
+    if isinstance(result, Segmentation):
+        areas = result.areas / (height * width)
+        return "".join(f"{areas[index]:.5f} {result.names[index]}\n" for index in result.present())
     rows = []
     for one in result:
         x1, y1, x2, y2 = (float(value) for value in one.box)

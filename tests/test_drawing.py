@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openlepton.drawing import CROWD, MASK_OPACITY, PALETTE, draw
 from openlepton.errors import ShapeError, UsageError
 from openlepton.ops.masks import rle_of_mask
-from openlepton.results import Classification, Detections
+from openlepton.results import Classification, Detections, Segmentation
 
 NAMES = tuple(f"class {index}" for index in range(30))
 LARGE = 24  # letters whose strokes cover whole pixels
@@ -404,7 +404,7 @@ def test_an_image_that_does_not_fit_is_refused(image, message):
 def test_a_call_that_makes_no_sense_is_refused():
     image = flat()
     result = found(image, [(100, 120, 400, 300)])
-    with pytest.raises(UsageError, match="result: expected Detections or Classification, got list"):
+    with pytest.raises(UsageError, match="result: expected Detections, Classification or Segmentation, got list"):
         draw(image, [result])
     with pytest.raises(UsageError, match="names: expected 30, one for each class, got 1"):
         draw(image, result, names=["person"])
@@ -421,3 +421,32 @@ def test_importing_the_module_does_not_import_pillow():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "False"
     )
+
+
+def test_classes_are_tinted_but_for_the_background_and_named_in_a_legend():
+    image = flat()
+    class_map = np.zeros(image.shape[:2], np.uint8)
+    class_map[20:100, 40:600] = 1
+    class_map[120:160, 40:600] = 2
+    result = Segmentation(class_map, ("nothing", "road", "天空"), background=0)
+    drawn = draw(image, result)
+    for index, row in ((1, 60), (2, 140)):
+        wanted = image[row, 300] * 0.55 + np.array(PALETTE[index]) * 0.45
+        np.testing.assert_allclose(drawn[row, 300], wanted, atol=1)
+    assert (drawn[:20] == image[:20]).all()  # the background
+    legend = drawn[180:, :320]
+    for index in (1, 2):
+        assert (legend == PALETTE[index]).all(-1).sum() > 40, "its colour, unmixed"
+    assert (legend.min(-1) > 230).sum() > 20, "letters"
+    assert (drawn[180:, 420:] == image[180:, 420:]).all()
+    assert not (draw(image, result, names=("nothing", "Strasse", "Himmel")) == drawn).all()
+
+
+def test_a_segmentation_of_nothing_but_background_leaves_the_image_as_it_is():
+    image = flat()
+    result = Segmentation(np.zeros(image.shape[:2], np.uint8), ("nothing", "road"), background=0)
+    assert (draw(image, result) == image).all()
+    tiny = np.full((5, 4, 3), 200, np.uint8)
+    assert (draw(tiny, Segmentation(np.ones((5, 4), np.uint8), ("a", "b"))) != tiny).all()
+    with pytest.raises(ShapeError, match="the result is about 640x360 pixels, this image has 4x5"):
+        draw(tiny, result)

@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
 from openlepton.errors import ShapeError, UsageError
 from openlepton.ops.masks import rle_of_mask
-from openlepton.results import Classification, Detections, class_ids_of
+from openlepton.results import Classification, Detections, Segmentation, class_ids_of
 
 NAMES = ("person", "car", "dog")
 
@@ -136,3 +138,45 @@ def test_classes_are_found_by_name_id_or_alias():
     assert class_ids_of(["car"], ("人", "车", "狗"), NAMES).tolist() == [1]
     with pytest.raises(UsageError, match="no class '3'"):
         class_ids_of(["3"], NAMES)
+
+
+def blocks():
+    class_map = np.zeros((4, 6), np.uint8)
+    class_map[1:3, 2:5], class_map[3, 0] = 2, 1
+    return Segmentation(class_map, ("nothing", "dot", "block", "absent"), background=0)
+
+
+def test_a_segmentation_counts_its_pixels_and_gives_masks_that_pycocotools_reads():
+    result = blocks()
+    assert result.image_hw == (4, 6)
+    assert result.areas.tolist() == [17, 1, 6, 0]
+    assert result.present() == [0, 2, 1]
+    plain = json.loads(json.dumps(result.to_dict()))
+    assert plain["image"] == {"width": 6, "height": 4}
+    assert [(row["label"], row["area"]) for row in plain["classes"]] == [("nothing", 17), ("block", 6), ("dot", 1)]
+    assert plain["classes"][1]["share"] == 0.25
+    assert "mask" not in plain["classes"][0]
+    masks = pytest.importorskip("pycocotools.mask")
+    for row in plain["classes"][1:]:
+        np.testing.assert_array_equal(masks.decode(row["mask"]), result.mask(row["label"]))
+    assert repr(result) == "<Segmentation: nothing 70.8%, block 25.0%, dot 4.2% of 6x4>"
+
+
+def test_a_segmentation_is_of_one_class_at_least_and_keeps_its_pixels():
+    whole = Segmentation(np.ones((2, 3), np.uint8), ("a", "b"))
+    assert whole.to_dict()["classes"][0]["mask"] == {"size": [2, 3], "counts": "06"}
+    with pytest.raises(ValueError, match="read-only"):
+        whole.class_map[0, 0] = 0
+    with pytest.raises(ShapeError, match="ids 0..1, got up to 2"):
+        Segmentation(np.full((2, 2), 2), ("a", "b"))
+    with pytest.raises(ShapeError, match="each at least 1"):
+        Segmentation(np.zeros((0, 4)), ("a", "b"))
+    with pytest.raises(UsageError, match="no class 'c'"):
+        whole.mask("c")
+
+
+def test_a_classification_may_have_any_number_of_classes():
+    scores = np.array([0.6, 0.2, 0.9], np.float32)
+    assert Classification(scores, ("a", "b", "c"), min_score=0.5).labels == ["c", "a"]
+    assert Classification(scores / 2, ("a", "b", "c"), min_score=0.5).labels == []
+    assert Classification(scores, ("a", "b", "c")).labels == ["c"]
