@@ -17,6 +17,12 @@ def usable_cores(system: Path = Path("/sys")) -> int:
     return max(1, min(len(cores), _quota(system)))
 
 
+def default_threads() -> int:
+    """Return how many threads one computation should use: as many as there are cores, or as `OMP_NUM_THREADS` says."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isascii() and said.isdecimal() and int(said) else usable_cores()
+
+
 def _siblings(system: Path, processor: int) -> str:
     """Return the list of processors that share a core with `processor`."""
     path = system / f"devices/system/cpu/cpu{processor}/topology/thread_siblings_list"

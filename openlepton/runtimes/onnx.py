@@ -10,7 +10,7 @@ from openlepton.arrays import Array, Tensors
 from openlepton.card import ModelFolder
 from openlepton.errors import ModelFailed, ModelFormatRefused, ShapeError, UsageError
 from openlepton.offline import import_onnxruntime
-from openlepton.runtimes.cores import usable_cores
+from openlepton.runtimes.cores import default_threads
 from openlepton.runtimes.onnx_check import Port, check_onnx
 
 FILE_NAME = "model.onnx"
@@ -47,7 +47,7 @@ class OnnxRuntime:
 
     Args:
         folder: The model; its `model.onnx` is verified, checked and then loaded.
-        threads: How many threads one call uses; 0 for one on each core that this process may use.
+        threads: How many threads one call uses; 0 for one on each core that this process may use, or what `OMP_NUM_THREADS` says.
 
     Raises:
         ModelCorrupt: The file differs from its card.
@@ -60,7 +60,7 @@ class OnnxRuntime:
         if threads < 0:
             raise UsageError(f"threads: expected 0 (one for each core) or more, got {threads}")
         self._where = str(folder.path / FILE_NAME)
-        self._threads = threads or usable_cores()
+        self._threads = threads or default_threads()
         self._classes = len(folder.card.labels)
         data = folder.read(FILE_NAME)
         facts = check_onnx(data, self._where)

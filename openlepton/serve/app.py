@@ -21,10 +21,10 @@ from openlepton.serve.tokens import Caller, Scope
 
 PAGE = Path(__file__).parent / "page"
 
-Start = Callable[[], Awaitable[None]]
+Step = Callable[[], Awaitable[None]]
 
 
-def create_app(site: Site, routers: Sequence[APIRouter], *, title: str, start: Start) -> FastAPI:
+def create_app(site: Site, routers: Sequence[APIRouter], *, title: str, start: Step, stop: Step) -> FastAPI:
     """Return the application.
 
     Args:
@@ -32,13 +32,16 @@ def create_app(site: Site, routers: Sequence[APIRouter], *, title: str, start: S
         routers: The addresses of what is served.
         title: What the OpenAPI document calls it.
         start: Starts the workers; awaited before the first request is answered.
+        stop: Stops them; awaited after the last one.
     """
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        await start()
-        yield
-        await site.scheduler.stop()
+        try:
+            await start()
+            yield
+        finally:
+            await stop()
 
     app = FastAPI(
         title=title,
@@ -48,6 +51,12 @@ def create_app(site: Site, routers: Sequence[APIRouter], *, title: str, start: S
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "auto_configure": False,
+        },  # nothing is sent anywhere
         separate_input_output_schemas=False,
     )
     for router in routers:
@@ -60,8 +69,13 @@ def create_app(site: Site, routers: Sequence[APIRouter], *, title: str, start: S
     return app
 
 
-def allowed(site: Site, scope: Scope = "predict") -> Any:
-    """Return the dependency of an address that only callers with a scope may use; it returns the caller."""
+def allowed(site: Site, scope: Scope = "predict") -> list[Any]:
+    """Return the dependencies of an address that only callers with a scope may use: none where there are no tokens."""
+    return [Depends(caller_of(site, scope))] if site.settings.tokens else []
+
+
+def caller_of(site: Site, scope: Scope = "predict") -> Callable[[Request], Awaitable[Caller]]:
+    """Return what finds out who asks, and refuses those who may not."""
 
     async def check(request: Request) -> Caller:
         tokens = site.settings.tokens
@@ -75,7 +89,7 @@ def allowed(site: Site, scope: Scope = "predict") -> Any:
             raise NotAllowed(f"this token lacks the scope {scope}")
         return caller
 
-    return Depends(check)
+    return check
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -127,7 +141,7 @@ def readiness(site: Site) -> Draining | None:
 def _about(app: FastAPI, site: Site) -> None:
     @app.get(
         "/metrics",
-        dependencies=[allowed(site, "admin")],
+        dependencies=allowed(site, "admin"),
         responses={200: {"content": {"text/plain": {}}}, 401: PROBLEMS[401], 403: PROBLEMS[403]},
         response_class=Response,
         tags=["operation"],
@@ -143,7 +157,7 @@ def _about(app: FastAPI, site: Site) -> None:
 
     app.openapi = document  # type: ignore[method-assign]
 
-    @app.get("/openapi.json", include_in_schema=False, dependencies=[allowed(site)])
+    @app.get("/openapi.json", include_in_schema=False, dependencies=allowed(site))
     async def openapi() -> dict[str, Any]:
         return document()
 
@@ -194,9 +208,7 @@ def _errors(app: FastAPI, site: Site) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-        return site.problem(request, RequestInvalid(f"{where[:80]}: {first['msg']}"))
+        return site.problem(request, RequestInvalid(problems.first_of(error.errors())))
 
     app.add_exception_handler(OpenLeptonError, known)
     app.add_exception_handler(ClientGone, gone)

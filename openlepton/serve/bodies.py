@@ -152,12 +152,17 @@ def parse_json(body: bytes) -> Any:
     Raises:
         RequestInvalid: It is no JSON, or of absurd structure.
     """
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_MARKS:
-        raise RequestInvalid("the body is JSON of too many parts")
+    check_json(body)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise RequestInvalid("the body is not JSON") from None
+
+
+def check_json(body: bytes) -> None:
+    """Raise if the JSON has so many parts that they would fill the memory."""
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_MARKS:
+        raise RequestInvalid("the body is JSON of too many parts")
 
 
 def _too_large(limits: Limits) -> RequestTooLarge:

@@ -1,6 +1,7 @@
 """The inside of a worker process: reads a message, does the work, writes the answer, until the server is gone."""
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,7 @@ def main(socket: Socket, setup: Setup, share: Share) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = str(share.threads)  # for what a class of one's own may load
     try:
         handler = setup(share)
         facts = handler.facts()

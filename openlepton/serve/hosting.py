@@ -5,12 +5,13 @@ from functools import partial
 
 from fastapi import APIRouter
 
-from openlepton.serve import pace, predictions, protocol
+from openlepton.serve import job_addresses, open_inference, pace, predictions
 from openlepton.serve.answers import Site
-from openlepton.serve.app import Start, create_app
+from openlepton.serve.app import Step, create_app
 from openlepton.serve.bodies import Held
 from openlepton.serve.catalog import ModelSetup, catalog
 from openlepton.serve.child import Setup
+from openlepton.serve.jobs import Jobs
 from openlepton.serve.metrics import Metrics
 from openlepton.serve.run import Tell, serve
 from openlepton.serve.scheduler import Scheduler
@@ -42,11 +43,20 @@ def serve_models(names: Sequence[str], settings: Settings, tell: Tell) -> int:
     images = [name for name in models.cards if name not in texts]
     start = partial(pace.settle, site.scheduler, settings.workers, tell, measure=(images + texts)[0], texts=texts)
     tell(f"models: {', '.join(models.cards)}")
-    routers = [predictions.router(site, models), protocol.router(site, models)]
-    return run(site, routers, "OpenLepton", start, tell)
+    routers, jobs = [predictions.router(site, models), open_inference.router(site, models)], None
+    if settings.jobs is not None:
+        jobs = Jobs(site, settings.jobs)
+        routers.append(job_addresses.router(site, models, jobs))
+
+    async def stop() -> None:
+        if jobs is not None:
+            await jobs.stop()
+        await site.scheduler.stop()
+
+    return run(site, routers, "OpenLepton", start, stop, tell)
 
 
-def run(site: Site, routers: Sequence[APIRouter], title: str, start: Start, tell: Tell) -> int:
+def run(site: Site, routers: Sequence[APIRouter], title: str, start: Step, stop: Step, tell: Tell) -> int:
     """Serve these addresses until a signal comes."""
-    app = create_app(site, routers, title=title, start=start)
+    app = create_app(site, routers, title=title, start=start, stop=stop)
     return serve(app, site.settings, site.scheduler.drain, tell)

@@ -4,8 +4,9 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,10 +21,14 @@ from openlepton.serve.child import Outcome, Share
 from openlepton.serve.settings import Limits
 from openlepton.serve.tasks import TEXT
 
+if TYPE_CHECKING:
+    from openlepton.video.stream import Frame
+
 Options = tuple[tuple[str, Any], ...]
 """Keyword arguments of `load`, sorted, hashable."""
 
 _VARIANTS = 64
+_MOST_VIDEOS = 16
 _SAMPLE_TEXT = "A short sentence, as people write them."
 
 
@@ -41,11 +46,12 @@ class Models:
             name: _open(asked, share.wide, setup.limits) for name, asked in self._names.items() if share.wide > 1
         }
         self._variant = lru_cache(_VARIANTS)(self._make)
-        self._videos: dict[str, tuple[int, Iterator[Any]]] = {}
+        self._videos: dict[str, tuple[int, Iterator[Frame]]] = {}
         self._kinds: Mapping[str, Callable[[Mapping[str, Any], Sequence[bytes]], list[Outcome]]] = {
             "predict": self._predict,
             "infer": self._infer,
             "file": self._file,
+            "frames": self._piece,
             "measure": self._measure,
             "narrow": self._narrow,
         }
@@ -88,6 +94,31 @@ class Models:
             return [row(predictor, predictor(data), name)]
         except OpenLeptonError as error:
             return [type(error)(str(error).replace("image data", name, 1))]
+
+    def _piece(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
+        """Work on the next frames of a video, or on none, which closes it."""
+        at, frames = self._videos.pop(head["job"], (-1, iter(())))
+        if not head["count"]:
+            return [b"{}"] * len(parts)
+        options = tuple((name, _hashable(value)) for name, value in head["options"])
+        predictor, source = self._variant(head["model"], options, False), head["source"]
+        told: dict[str, Any] = {"rows": [], "end": False, "error": None}
+        try:
+            if at != head["start"]:  # the first piece, or another worker has died of the one before
+                frames = islice(
+                    _open_video(self._setup.jobs, Path(head["path"]), source, head["every"]), head["start"], None
+                )
+            for frame in islice(frames, head["count"]):
+                found = json.loads(row(predictor, predictor(frame.image), source))
+                told["rows"].append({"source": source, "frame": frame.index, "time_s": round(frame.time_s, 3), **found})
+            told["end"] = len(told["rows"]) < head["count"]
+        except OpenLeptonError as error:
+            told |= {"end": True, "error": {"code": error.code, "detail": str(error).replace(head["path"], source)}}
+        if not told["end"]:
+            self._videos[head["job"]] = (head["start"] + head["count"], frames)
+            while len(self._videos) > _MOST_VIDEOS:
+                self._videos.pop(next(iter(self._videos)))
+        return [json.dumps(told, ensure_ascii=False).encode()]
 
     def _measure(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
         """Work on a sample for some seconds: how often that went."""
@@ -157,10 +188,22 @@ def _sample(predictor: Predictor[Any]) -> Any:
     return cv2.imencode(".jpg", cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC))[1].tobytes()
 
 
+def _open_video(root: Path | None, path: Path, name: str, every: int) -> "Iterator[Frame]":
+    from openlepton.video.stream import frames
+
+    if not _is_below(root, path):
+        raise ImageNotFound(f"{name}: no such file")
+    return frames(path, every=every)
+
+
+def _is_below(root: Path | None, path: Path) -> bool:
+    """Return whether a file of a job is still below the folder of jobs, now that it is to be opened."""
+    return root is not None and path.resolve(strict=True).is_relative_to(root.resolve()) and path.is_file()
+
+
 def _read_below(root: Path | None, path: Path, name: str, limits: Limits) -> bytes:
-    """Return the bytes of a file of a job, which is still below the folder of jobs now that it is opened."""
     try:
-        if root is None or not path.resolve(strict=True).is_relative_to(root.resolve()) or not path.is_file():
+        if not _is_below(root, path):
             raise ImageNotFound(f"{name}: no such file")
         with path.open("rb") as file:
             data = file.read(limits.image_bytes + 1)

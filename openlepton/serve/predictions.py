@@ -41,7 +41,7 @@ _TAKES = {
 
 def router(site: Site, models: Catalog) -> APIRouter:
     """Return the addresses."""
-    routes = APIRouter(dependencies=[allowed(site)])
+    routes = APIRouter(dependencies=allowed(site))
     for address in TASKS:
         _add_task(routes, site, models, address)
     _add_models(routes, site, models)
@@ -108,7 +108,7 @@ def _add_models(routes: APIRouter, site: Site, models: Catalog) -> None:
     )
 
 
-def options_of(card: ModelCard, given: list[tuple[str, str]]) -> tuple[tuple[str, Any], ...]:
+def options_of(given: list[tuple[str, str]]) -> tuple[tuple[str, Any], ...]:
     """Return the options of a query as `load` takes them, sorted.
 
     Raises:
@@ -137,7 +137,7 @@ def _expected(schema: Any) -> str:
 
 async def _predict(site: Site, card: ModelCard, request: Request) -> Response:
     given = [pair for pair in request.query_params.multi_items() if pair[0] != "model"]
-    options = options_of(card, given)
+    options = options_of(given)
     limits = site.settings.limits
     read: Callable[[str, bytes], Items]
     if card.task in TEXT:

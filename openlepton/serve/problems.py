@@ -3,7 +3,8 @@
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from openlepton import errors
 from openlepton.errors import OpenLeptonError
@@ -78,6 +79,13 @@ def body_of(error: Exception, status: int | None = None) -> tuple[int, bytes]:
 def error_of(code: str, detail: str) -> OpenLeptonError:
     """Return the error that has this code."""
     return BY_CODE.get(code, OpenLeptonError)(detail)
+
+
+def first_of(errors: Sequence[Any]) -> str:
+    """Return the first of pydantic's errors in one line; what the client sent is not repeated."""
+    first = errors[0]
+    where = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
+    return f"{where[:80]}: {first['msg']}" if where else str(first["msg"])
 
 
 def _all(kind: type[OpenLeptonError]) -> Iterator[type[OpenLeptonError]]:

@@ -80,6 +80,7 @@ class Scheduler:
         self.together: dict[str, int] = {}
         """How many items of a model may go to a worker at once; those of all others go one by one."""
         self._facts: Mapping[str, Any] = {}
+        self._bound: dict[str, Worker] = {}
         self._turn = 0
         self._draining = False
         self.counts = {"done": 0, "failed": 0, "dropped": 0, "late": 0, "refused": 0, "retried": 0}
@@ -196,19 +197,24 @@ class Scheduler:
         """Give work to whoever is free."""
         while self._queue or self._jobs:
             free = [worker for worker in self._pool.workers if worker.idle]
-            if not free:
+            group = self._next(free) if free else []
+            if not group:
                 return
-            worker = next((one for one in free if one.wide), free[0])
-            group = self._next()
+            worker = self._bound.get(
+                group[0].work.extra.get("job", ""), next((one for one in free if one.wide), free[0])
+            )
             alone = worker.wide and not self._queue and not self._running and len(group) == 1
             self._give(worker, group, wide=alone)
 
-    def _next(self) -> list[_Ticket]:
-        """Return what is to be done next: one item, or several that gain from going together."""
+    def _next(self, free: list[Worker]) -> list[_Ticket]:
+        """Return what is to be done next: one item, several that gain from going together, or none for those who are free."""
         self._turn += 1
-        jobs = self._jobs and (not self._queue or self._turn % _JOBS_TURN == 0)
-        lane = self._jobs if jobs else self._queue
-        first = next(iter(lane.values()))
+        lane, first = self._queue, next(iter(self._queue.values()), None)
+        if first is None or self._turn % _JOBS_TURN == 0:
+            job = next((one for one in self._jobs.values() if self._may(one, free)), None)
+            lane, first = (lane, first) if job is None else (self._jobs, job)
+        if first is None:
+            return []
         most, group = self.together.get(first.work.model, 1), [first]
         if most > 1 and first.work.group is not None:
             for ticket in lane.values():
@@ -220,6 +226,14 @@ class Scheduler:
             self._leave(ticket)
         return group
 
+    def _may(self, ticket: _Ticket, free: list[Worker]) -> bool:
+        """Return whether one of `free` may do it: a piece of a video is for the worker that has the video open."""
+        worker = self._bound.get(ticket.work.extra.get("job", ""))
+        if worker is not None and worker.gone.is_set():
+            del self._bound[ticket.work.extra["job"]]
+            return True
+        return worker is None or worker in free
+
     def _give(self, worker: Worker, group: list[_Ticket], *, wide: bool) -> None:
         loop = asyncio.get_running_loop()
         now, work = loop.time(), group[0].work
@@ -227,6 +241,8 @@ class Scheduler:
             ticket.begun = now
             ticket.tries += 1
         self._running[worker] = group
+        if work.kind == "frames":
+            self._bound[work.extra["job"]] = worker
         head = {"kind": work.kind, "model": work.model, "options": work.options, "wide": wide, **work.extra}
         alarm = loop.call_later(self._settings.run_s, self._overrun, worker, group)
 
@@ -238,6 +254,8 @@ class Scheduler:
                     self._again(ticket)
             else:
                 self._take(group, reply)
+                if not work.extra.get("count", 1):  # the video is closed
+                    self._bound.pop(work.extra["job"], None)
             self._dispatch()
 
         worker.ask(head, tuple(ticket.work.body for ticket in group), over)
@@ -259,7 +277,7 @@ class Scheduler:
                 ticket.future.set_exception(error)
             else:
                 ticket.future.set_result(Answer(body, ticket.begun - ticket.queued, reply.run_s))
-        if not any(reply.errors) and group[0].work.kind == "predict":
+        if not any(reply.errors) and group[0].work.kind in ("predict", "call"):
             model = group[0].work.model
             self._typical_s[model] = (1 - _SMOOTH) * self._typical(model) + _SMOOTH * reply.run_s / len(group)
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, cast
 
 from openlepton.errors import ModelFailed, OpenLeptonError, WorkerLost
 from openlepton.serve import child
@@ -16,6 +16,7 @@ from openlepton.serve.child import Setup, Share
 from openlepton.serve.frames import Frame, Unpacker, pack
 from openlepton.serve.problems import error_of
 
+_JOINED = 1024 * 1024  # bytes that are sooner copied together than written apart
 _START_S = 120.0  # until a worker must be ready
 _WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before a worker is started again that died before it was ready
 
@@ -82,9 +83,12 @@ class Worker(asyncio.Protocol):
         assert self._waiting is None
         assert self._transport is not None
         self._waiting = tell
-        self._transport.write(pack({**head, "id": 0}, parts))
-        for part in parts:
-            self._transport.write(part)
+        start = pack({**head, "id": 0}, parts)
+        if sum(map(len, parts)) <= _JOINED:
+            self._transport.write(b"".join((start, *parts)))
+        else:
+            for part in (start, *parts):
+                self._transport.write(part)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -103,8 +107,7 @@ class Worker(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the line."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
 
     def data_received(self, data: bytes) -> None:
         """Take what the worker says."""

@@ -36,13 +36,13 @@ def _add_health(routes: APIRouter, site: Site) -> None:
             raise refusal
         return {"ready": True}
 
-    @routes.get("", summary="Describe the server", dependencies=[allowed(site)], responses=_failures(401, 403))
+    @routes.get("", summary="Describe the server", dependencies=allowed(site), responses=_failures(401, 403))
     async def server() -> dict[str, Any]:
         return {"name": "openlepton", "version": openlepton.__version__, "extensions": ["binary_tensor_data"]}
 
 
 def _add_models(routes: APIRouter, site: Site, models: Catalog) -> None:
-    lock = [allowed(site)]
+    lock = allowed(site)
 
     async def metadata(name: str, version: str | None = None) -> dict[str, Any]:
         card = _card(models, name, version)
