@@ -41,7 +41,7 @@ LEAST_SAMPLES = 50
 FORMAT = "openlepton-abnormal-1"
 MAX_BYTES = 16 * 1024 * 1024
 _BINS = 1 + DIRECTIONS * len(BANDS)
-_PRIOR = 8.0  # a cell's own counts weigh as much as the whole picture's from so many samples on
+_PRIOR = 2.0  # a cell's own counts weigh as much as the whole picture's from so many samples on
 _FLOOR = 0.02  # of a sample for each movement that was never seen
 
 
@@ -111,7 +111,7 @@ class Learner:
         self._next.clear()
         self._numbers.clear()
 
-    def result(self, *, quantile: float = 0.999) -> Normal:
+    def result(self, *, quantile: float = 0.995) -> Normal:
         """Return what was learned; so much of the normal tracks' time scores below its limit.
 
         The limit is measured on tracks that were left out: each fifth of them against what the others teach.

@@ -1,3 +1,4 @@
+import itertools
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -75,7 +76,7 @@ def test_whatever_is_found_each_event_is_opened_once_and_closed_once_and_in_orde
     assert all(event.end_s - event.start_s >= RULE.after_s for event in closed)
     for track in range(6):  # one track is in one event at a time
         own = sorted((event.start_s, event.end_s) for event in closed if event.track == track)
-        assert all(before[1] + RULE.gap_s < after[0] for before, after in zip(own, own[1:], strict=False))
+        assert all(before[1] + RULE.gap_s < after[0] for before, after in itertools.pairwise(own))
 
 
 def test_a_weaker_finding_goes_on_with_an_event_but_does_not_begin_one():
@@ -84,7 +85,10 @@ def test_a_weaker_finding_goes_on_with_an_event_but_does_not_begin_one():
     episodes = Episodes("gate", run="R")
     told = [episodes.update([(rule, weak)], frame / 10, NOON) for frame in range(10)]
     assert told == [([], [])] * 10
-    told = [episodes.update([(rule, strong)], 1.0, NOON), *(episodes.update([(rule, weak)], 1 + f / 10, NOON) for f in range(1, 20))]
+    told = [
+        episodes.update([(rule, strong)], 1.0, NOON),
+        *(episodes.update([(rule, weak)], 1 + f / 10, NOON) for f in range(1, 20)),
+    ]
     assert [len(opened) for opened, _ in told] == [0, 0, 1, *[0] * 17]
     assert episodes.finish(3, NOON)[0].end_s == 2.9
 
@@ -102,7 +106,9 @@ def test_a_crossing_is_an_event_of_no_length():
 def test_a_crowd_is_one_event_whoever_comes_and_goes():
     rule = Crowding(kind="crowding", name="crowding", zone="hall", count=3, after_s=0)
     episodes = Episodes("cam", run="R")
-    opened = [episodes.update([(rule, Finding(numbers={"count": 3 + n % 2, "limit": 3}))], n / 5, NOON)[0] for n in range(9)]
+    opened = [
+        episodes.update([(rule, Finding(numbers={"count": 3 + n % 2, "limit": 3}))], n / 5, NOON)[0] for n in range(9)
+    ]
     assert [len(events) for events in opened] == [1] + [0] * 8
     assert (opened[0][0].track, opened[0][0].reason) == (None, "3 at once in hall; 3 are too many")
     assert opened[0][0].reason_zh == "hall 同时有 3 个目标，达到上限 3"

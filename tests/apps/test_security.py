@@ -30,7 +30,9 @@ def track(number, label="person", *, size=(40, 100), path=None, seconds=3.0, fps
     ago = np.arange(round(seconds * fps), -1, -1) / fps
     feet = np.array([at if path is None else path(before) for before in ago], np.float64)
     sizes = np.array([size(before) if callable(size) else size for before in ago], np.float64)
-    boxes = np.column_stack([feet[:, 0] - sizes[:, 0] / 2, feet[:, 1] - sizes[:, 1], feet[:, 0] + sizes[:, 0] / 2, feet[:, 1]])
+    boxes = np.column_stack(
+        [feet[:, 0] - sizes[:, 0] / 2, feet[:, 1] - sizes[:, 1], feet[:, 0] + sizes[:, 0] / 2, feet[:, 1]]
+    )
     return Track(number, label, 100 - ago, boxes)
 
 
@@ -77,7 +79,8 @@ def test_crowding_needs_the_number_of_persons_in_the_zone_at_once():
 
 
 @pytest.mark.parametrize(
-    ("pace", "found", "starts"), [(0.8, [], None), (1.0, [], None), (1.2, [1], False), (1.49, [1], False), (1.51, [1], True)]
+    ("pace", "found", "starts"),
+    [(0.8, [], None), (1.0, [], None), (1.2, [1], False), (1.49, [1], False), (1.51, [1], True)],
 )
 def test_running_is_one_and_a_half_heights_a_second_and_goes_on_above_seven_tenths_of_it(pace, found, starts):
     """1.2 is between: not enough to begin, enough to go on."""
@@ -170,7 +173,9 @@ def test_a_sudden_stop_over_a_ground_is_in_kilometres_an_hour():
     findings = security.sudden_stop(moment(brake(0.6)), SuddenStop(kind="sudden-stop", min_kmh=20))
     assert ids(findings, starting=True) == [1]
     assert findings[0].numbers["kmh"] == pytest.approx(21.6, rel=0.01)  # 120 px/s are 6 m/s
-    assert ids(security.sudden_stop(moment(brake(0.6)), SuddenStop(kind="sudden-stop", min_kmh=23)), starting=True) == []
+    assert (
+        ids(security.sudden_stop(moment(brake(0.6)), SuddenStop(kind="sudden-stop", min_kmh=23)), starting=True) == []
+    )
 
 
 def test_all_rules_look_only_where_they_are_told():
