@@ -3,7 +3,7 @@
 import glob
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,7 +12,7 @@ from openlepton.drawing import draw
 from openlepton.errors import ImageNotFound, OpenLeptonError, OutputError
 from openlepton.files import write_atomic
 from openlepton.images import LIMITS, Limits, read_bytes, read_image, write_grey, write_image
-from openlepton.predictor import Predictor, ordered_map
+from openlepton.predictor import ordered_map
 from openlepton.results import Classification, Detections, Segmentation
 
 SUFFIXES = frozenset(
@@ -99,7 +99,7 @@ def expand(sources: Sequence[str], *, limits: Limits = LIMITS) -> Iterator[Item 
 
 
 def run(
-    predictor: Predictor[Any],
+    predictor: Callable[[Any], Result],
     items: Iterable[Item],
     outputs: Outputs,
     *,
@@ -170,7 +170,7 @@ def _mask(home: PurePath, outputs: Outputs) -> Path:
     return outputs.folder / "masks" / home.with_name(home.name + ".png")
 
 
-def _work(predictor: Predictor[Any], item: Item, home: PurePath, outputs: Outputs, limits: Limits) -> Done:
+def _work(predictor: Callable[[Any], Result], item: Item, home: PurePath, outputs: Outputs, limits: Limits) -> Done:
     try:
         data = item.source if isinstance(item.source, bytes) else read_bytes(item.source, limits=limits)
         result = predictor(data)

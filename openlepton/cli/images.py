@@ -12,11 +12,22 @@ from openlepton.cli.tell import complain, progress, table
 from openlepton.errors import UsageError
 
 if TYPE_CHECKING:
+    from openlepton.combine import Combined
     from openlepton.job import Done, Item, Outputs
     from openlepton.predictor import Predictor
 
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for one image on standard input.")]
 Model = Annotated[str | None, typer.Option(help="A name that `openlepton models` lists, or a model folder.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="A name that `openlepton models` lists, or a model folder; several look together."),
+]
+Tile = Annotated[int | None, typer.Option(help="Look at square tiles of so many pixels too, for small objects.")]
+Overlap = Annotated[float, typer.Option(help="How much neighbouring tiles overlap, 0 to less than 1.")]
+Augment = Annotated[bool, typer.Option("--augment", help="Look at the image mirrored and at other sizes too.")]
+Merge = Annotated[
+    Literal["nms", "wbf"], typer.Option(help="Of what several looks find: the best (nms) or the mean (wbf).")
+]
 MinScore = Annotated[float | None, typer.Option(help="Report what scores more than this, 0..1.")]
 MaxIou = Annotated[float | None, typer.Option(help="Of boxes that overlap by more than this the best stays, 0..1.")]
 MaxDetections = Annotated[int | None, typer.Option(help="The most detections in one image.")]
@@ -39,7 +50,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Images worked on at th
 
 def detect(
     sources: Sources,
-    model: Model = None,
+    model: Models = None,
     min_score: MinScore = None,
     max_iou: MaxIou = None,
     max_detections: MaxDetections = None,
@@ -54,6 +65,10 @@ def detect(
     save_crops: SaveCrops = False,
     overwrite: Overwrite = False,
     lang: Lang = "en",
+    tile: Tile = None,
+    overlap: Overlap = 0.2,
+    augment: Augment = False,
+    merge: Merge = "nms",
     workers: Workers = None,
 ) -> None:
     """Find objects in images: print a table or JSON, write annotated pictures."""
@@ -68,7 +83,8 @@ def detect(
         "language": lang,
     }
     files = {"txt": save_txt, "confidence": save_conf, "crops": save_crops, "overwrite": overwrite}
-    _main_job("detect", sources, model, options, out, no_images, as_json, files, workers)
+    looks = {"tile": tile, "overlap": overlap, "augment": augment, "merge": merge}
+    _main_job("detect", sources, model, options, out, no_images, as_json, files, workers, looks)
 
 
 def classify(
@@ -86,19 +102,20 @@ def classify(
     """Say what images show: print a table or JSON, write annotated pictures."""
     options = {"top": top, "language": lang}
     files = {"txt": save_txt, "overwrite": overwrite}
-    _main_job("classify", sources, model, options, out, no_images, as_json, files, workers)
+    _main_job("classify", sources, None if model is None else [model], options, out, no_images, as_json, files, workers)
 
 
 def _main_job(
     task: str,
     sources: Sequence[str],
-    model: str | None,
+    models: Sequence[str] | None,
     options: dict[str, Any],
     out: Path | None,
     no_images: bool,
     as_json: bool,
     files: dict[str, bool],
     workers: int | None,
+    looks: dict[str, Any] | None = None,
 ) -> None:
     import cv2
 
@@ -110,7 +127,7 @@ def _main_job(
     pictures = not no_images and (out is not None or not as_json)
     items = list(job.expand(sources))
     many = sum(1 for item in items if isinstance(item, job.Item)) > 1
-    predictor = _load(task, model, many, options)
+    predictor = _together(task, models, many, options, looks or {})
     outputs = job.Outputs(out or job.numbered(Path("runs") / task), images=pictures, **files)
     started = time.perf_counter()
     rows, failures = [], 0
@@ -136,8 +153,21 @@ def _main_job(
         raise typer.Exit(1)
 
 
+def _together(
+    task: str, models: Sequence[str] | None, many: bool, options: dict[str, Any], looks: dict[str, Any]
+) -> "Predictor[Any] | Combined":
+    """Return the model, or all of them looking together in all the ways that were asked for."""
+    names: Sequence[str | None] = models or (None,)
+    loaded = [_load(task, name, many, options) for name in names]
+    if len(loaded) == 1 and looks.get("tile") is None and not looks.get("augment"):
+        return loaded[0]
+    from openlepton.combine import combine
+
+    return combine(*loaded, max_iou=options.get("max_iou"), **looks)
+
+
 def _each(
-    predictor: "Predictor[Any]", items: "list[Item | Done]", outputs: "Outputs", workers: int | None
+    predictor: "Predictor[Any] | Combined", items: "list[Item | Done]", outputs: "Outputs", workers: int | None
 ) -> "Iterator[Done]":
     """Yield what became of each item, failures in their places."""
     from openlepton import job
@@ -163,7 +193,7 @@ def _load(task: str, model: str | None, many: bool, options: dict[str, Any]) -> 
 
 
 def _row(done: "Done") -> list[str]:
-    from openlepton.results import Classification
+    from openlepton.results import Classification, Segmentation
 
     result = done.result
     if result is None or result.image_hw is None:
@@ -171,6 +201,9 @@ def _row(done: "Done") -> list[str]:
     size = f"{result.image_hw[1]}x{result.image_hw[0]}"
     if isinstance(result, Classification):
         return [done.name, size, ", ".join(f"{label} {score:.0%}" for label, score in result.best(result.top))]
+    if isinstance(result, Segmentation):
+        shares = result.areas / (result.image_hw[0] * result.image_hw[1])
+        return [done.name, size, ", ".join(f"{shares[index]:.0%} {result.names[index]}" for index in result.present())]
     counts: dict[str, int] = {}
     for label in result.labels:
         counts[label] = counts.get(label, 0) + 1

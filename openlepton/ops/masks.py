@@ -162,7 +162,7 @@ def rles_of_ids(ids: Array) -> dict[int, Rle]:
     return masks
 
 
-def rle_of_polygon(polygon: Doubles, size_hw: tuple[int, int]) -> Rle:
+def rle_of_polygon(polygon: Array, size_hw: tuple[int, int]) -> Rle:
     """Return the pixels inside a `(K, 2)` polygon by COCO's rule, equal to pycocotools' `frPyObjects` to the last pixel.
 
     Corners are rounded to fifths of a pixel. A column of pixels is cut where the sides, drawn as lines of fifths, cross
@@ -182,7 +182,7 @@ def rle_of_polygon(polygon: Doubles, size_hw: tuple[int, int]) -> Rle:
     return _of_edges(np.sort(columns * height + rows), size_hw)
 
 
-def rle_of_polygons(parts: Polygons, size_hw: tuple[int, int]) -> Rle:
+def rle_of_polygons(parts: Sequence[Array], size_hw: tuple[int, int]) -> Rle:
     """Return the pixels inside any of the polygons, as COCO merges them."""
     return union([rle_of_polygon(part, size_hw) for part in parts], size_hw)
 
@@ -198,6 +198,29 @@ def union(masks: Sequence[Rle], size_hw: tuple[int, int]) -> Rle:
     order = np.argsort(places, kind="stable")  # where one run ends and the next begins, the beginning comes first
     depth = np.repeat([1, -1], [len(starts), len(ends)])[order].cumsum()
     return _of_edges(places[order][(depth > 0) != (np.append(0, depth[:-1]) > 0)], size_hw)
+
+
+def moved(mask: Rle, size_hw: tuple[int, int], *, offset_xy: tuple[int, int] = (0, 0), mirrored: bool = False) -> Rle:
+    """Return the mask, mirrored from left to right if asked to, as a part of an image of `size_hw` that begins at `offset_xy`.
+
+    Raises:
+        ShapeError: It does not lie inside that image.
+    """
+    height, width = mask.size_hw
+    x, y = offset_xy
+    if not (0 <= x <= size_hw[1] - width and 0 <= y <= size_hw[0] - height):
+        raise ShapeError(f"mask of {width}x{height} pixels at {offset_xy}: reaches out of {size_hw[1]}x{size_hw[0]}")
+    starts, ends = mask.runs()
+    first, last = starts // height, (ends - 1) // height
+    counts = last - first + 1  # a run that goes over into the next column becomes one run a column
+    run = np.repeat(np.arange(len(starts)), counts)
+    columns = first[run] + np.arange(len(run)) - np.repeat(counts.cumsum() - counts, counts)
+    top = np.where(columns == first[run], starts[run] - columns * height, 0)
+    bottom = np.where(columns == last[run], ends[run] - columns * height, height)
+    if mirrored:
+        columns = width - 1 - columns
+    before = (columns + x) * size_hw[0] + y
+    return _of_edges(np.sort(np.concatenate([before + top, before + bottom])), size_hw)
 
 
 def iou(a: Sequence[Rle], b: Sequence[Rle], crowd: Bools | None = None) -> NDArray[np.float64]:
