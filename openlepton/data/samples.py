@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from openlepton.arrays import Array, Bools, ClassMap, Ints
 from openlepton.errors import DataNotFound, ShapeError
 from openlepton.images import read_header
-from openlepton.ops.masks import Rle
+from openlepton.ops.masks import Rle, rle_of_polygons
 from openlepton.ops.polygons import Doubles, Polygons
 
 Layout = Literal["yolo", "coco", "voc", "masks", "semantic", "classes", "tags"]
@@ -129,6 +129,19 @@ class Objects:
     def ignored(self) -> Bools:
         """`(N,)` objects that evaluation neither rewards nor punishes: crowds and difficult ones."""
         return self.crowd | self.difficult
+
+    def masks(self, size_hw: tuple[int, int]) -> tuple[Rle, ...]:
+        """Return `(N,)` the pixels of each object in an image of `size_hw` pixels: those in its box where it has no outline."""
+        found = []
+        for (x1, y1, x2, y2), shape in zip(self.boxes.tolist(), self.shapes or ((),) * len(self), strict=True):
+            if isinstance(shape, Rle):
+                if shape.size_hw == size_hw:
+                    found.append(shape)
+                    continue
+                shape = tuple(part * (np.array(size_hw[::-1]) / shape.size_hw[::-1]) for part in shape.polygons())
+            box = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+            found.append(rle_of_polygons(shape or (box,), size_hw))
+        return tuple(found)
 
     def scaled(self, width: float, height: float) -> Objects:
         """Return the objects with every x times `width` and every y times `height`."""

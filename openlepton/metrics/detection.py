@@ -109,6 +109,7 @@ def evaluate_detections(
     found: Sequence[Detections],
     names: Sequence[str],
     *,
+    masks: bool = False,
     max_detections: Sequence[int] = (1, 10, 100),
     timing: Timing | None = None,
 ) -> DetectionReport:
@@ -118,17 +119,19 @@ def evaluate_detections(
         truth: What is annotated in each image.
         found: What was found in each image: everything above a very low score (0.001), or recall is cut off.
         names: The class names, all of them, by class id.
+        masks: Whether overlaps are those of masks (COCO's `segm`), not of boxes.
         max_detections: How many detections of each class count in one image, ascending; precision takes the last.
         timing: How long one image took, to be kept with the numbers.
 
     Raises:
-        UsageError: The sets or their class names do not belong together, or `max_detections` is not ascending.
+        UsageError: The sets or their class names do not belong together, there are no masks to measure, or
+            `max_detections` is not ascending.
         MissingExtra: hotcoco is not installed.
     """
     limits = [int(limit) for limit in max_detections]
     if not limits or limits[0] < 1 or limits != sorted(set(limits)):
         raise UsageError(f"max_detections: expected ascending whole numbers from 1, got {list(max_detections)}")
-    objects, detections = stack(truth, found, names)
+    objects, detections = stack(truth, found, names, masks=masks)
     precision, recall = _accumulated(objects, detections, len(truth), names, limits)
     matches = match_stacks(objects, detections, len(names), min_iou=0.5, max_detections=limits[-1])
     best_score, classes = _classes(matches, precision[..., ALL, -1], names)
@@ -164,15 +167,23 @@ def _accumulated(
         _xywh(objects.boxes),
         area=np.where(objects.ignored & ~objects.crowd, _NOWHERE, objects.areas),
         iscrowd=objects.crowd,
+        segmentation=_segmentation(objects),
     )
     table = [detections.image_ids + 1, _xywh(detections.boxes), detections.scores, detections.class_ids + 1]
-    evaluation = engine.COCOeval(truth, truth.load_res(np.column_stack(table)), "bbox")
+    results = truth.load_res(np.column_stack(table), segmentation=_segmentation(detections))
+    if detections.masks is not None:  # it takes the boxes' areas otherwise
+        results.update_anns(ids=np.arange(1, len(detections) + 1), area=detections.areas)
+    evaluation = engine.COCOeval(truth, results, "bbox" if objects.masks is None else "segm")
     evaluation.params.max_dets = limits
     evaluation.evaluate()
     evaluation.accumulate()
     arrays = evaluation.eval
     assert arrays is not None
     return arrays["precision"], arrays["recall"]
+
+
+def _segmentation(found: Stack) -> list[dict[str, Any]] | None:
+    return None if found.masks is None else [mask.to_dict() for mask in found.masks]
 
 
 def _hotcoco() -> Any:

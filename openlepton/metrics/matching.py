@@ -8,6 +8,7 @@ import numpy as np
 from openlepton.arrays import Array, Bools, Floats, Ints
 from openlepton.errors import UsageError
 from openlepton.metrics.truth import GroundTruth, Stack, stack
+from openlepton.ops.masks import iou
 from openlepton.results import Detections
 
 _PAIRS = 1_000_000
@@ -85,6 +86,8 @@ def match_stacks(objects: Stack, detections: Stack, classes: int, *, min_iou: fl
 
 def pairs(objects: Stack, detections: Stack, min_iou: float, *, by_class: bool) -> tuple[Ints, Ints, Array]:
     """Return `(P,)` detections, objects and overlaps: all that share an image (and class) and overlap enough."""
+    if objects.masks is not None and detections.masks is not None:
+        return _pairs_of_masks(objects, detections, min_iou, by_class=by_class)
     classes = 1 + max(objects.class_ids.max(initial=0), detections.class_ids.max(initial=0)) if by_class else 1
     keys = objects.image_ids * classes + (objects.class_ids if by_class else 0)
     wanted = detections.image_ids * classes + (detections.class_ids if by_class else 0)
@@ -99,6 +102,22 @@ def pairs(objects: Stack, detections: Stack, min_iou: float, *, by_class: bool) 
     ]
     rows, columns, overlap = (np.concatenate(part) for part in zip(*parts, strict=True))
     return rows, columns, overlap
+
+
+def _pairs_of_masks(objects: Stack, detections: Stack, min_iou: float, *, by_class: bool) -> tuple[Ints, Ints, Array]:
+    """Return what `pairs` does, image by image: the overlaps of masks are found for a whole image at once."""
+    assert objects.masks is not None
+    assert detections.masks is not None
+    found: list[tuple[Ints, Ints, Array]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for image in np.unique(detections.image_ids):
+        mine, theirs = (np.flatnonzero(each.image_ids == image) for each in (detections, objects))
+        a, b = [detections.masks[row] for row in mine], [objects.masks[row] for row in theirs]
+        overlap = iou(a, b, objects.crowd[theirs])
+        alike = detections.class_ids[mine][:, None] == objects.class_ids[theirs][None]
+        rows, columns = np.nonzero((overlap >= min_iou) & (alike if by_class else True))
+        found.append((mine[rows], theirs[columns], overlap[rows, columns]))
+    rows, columns, overlaps = (np.concatenate(part) for part in zip(*found, strict=True))
+    return rows, columns, overlaps
 
 
 def _overlapping(

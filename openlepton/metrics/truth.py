@@ -1,13 +1,14 @@
 """What there is to find: annotations as values, and whole sets as parallel arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from openlepton.arrays import Array, Bools, Ints
 from openlepton.errors import ShapeError, UsageError
+from openlepton.ops.masks import Rle
 from openlepton.results import Detections
 
 
@@ -29,6 +30,8 @@ class GroundTruth:
     """`(M,)` objects that need not be found (VOC's `difficult`): missed or found, they count neither way."""
     areas: Array | None = None
     """`(M,)` square pixels, for small, medium and large; None takes the boxes'. COCO's files state the masks'."""
+    masks: Sequence[Rle] | None = None
+    """`(M,)` where the objects are exactly; None where masks are not measured."""
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float64)
@@ -43,6 +46,8 @@ class GroundTruth:
         count = len(self.class_ids)
         if self.boxes.shape != (count, 4):
             raise ShapeError(f"boxes: expected ({count}, 4), got {self.boxes.shape}")
+        if self.masks is not None and len(self.masks) != count:
+            raise ShapeError(f"masks: expected {count}, got {len(self.masks)}")
         for name in ("class_ids", "crowd", "ignore", "areas"):
             values = getattr(self, name)
             if values is not None and values.shape != (count,):
@@ -74,16 +79,20 @@ class Stack:
     """`(N,)` crowd or to be ignored."""
     areas: Array
     """`(N,)` float64 square pixels."""
+    masks: tuple[Rle, ...] | None = None
+    """`(N,)` what overlaps are taken of, in place of boxes."""
 
     def __len__(self) -> int:
         return len(self.class_ids)
 
 
-def stack(truth: Sequence[GroundTruth], found: Sequence[Detections], names: Sequence[str]) -> tuple[Stack, Stack]:
-    """Return all objects and all detections of a set, checked against each other.
+def stack(
+    truth: Sequence[GroundTruth], found: Sequence[Detections], names: Sequence[str], *, masks: bool = False
+) -> tuple[Stack, Stack]:
+    """Return all objects and all detections of a set, checked against each other; their overlaps are those of boxes, or `masks`.
 
     Raises:
-        UsageError: There are no images, not as many results as images, or the results have other class names.
+        UsageError: There are no images, not as many results as images, the results have other class names, or no masks.
         ShapeError: A class id has no name, or a detection is not finite.
     """
     if len(truth) != len(found) or not truth:
@@ -91,7 +100,12 @@ def stack(truth: Sequence[GroundTruth], found: Sequence[Detections], names: Sequ
     for index, one in enumerate(found):
         if one.names is not names and list(one.names) != list(names):
             raise UsageError(f"image {index}: the detections have other class names than the annotations")
-    return _stack_truth(truth, len(names)), _stack_found(found)
+    objects, detections = _stack_truth(truth, len(names)), _stack_found(found)
+    if not masks:
+        return objects, detections
+    drawn, own = _masks(truth, "annotations"), _masks(found, "detections")
+    areas = np.array([mask.area for mask in own], np.float64)
+    return replace(objects, masks=drawn), replace(detections, masks=own, areas=areas)
 
 
 def _stack_truth(truth: Sequence[GroundTruth], classes: int) -> Stack:
@@ -128,6 +142,13 @@ def _stack_found(found: Sequence[Detections]) -> Stack:
         ignored=never,
         areas=_areas(boxes),
     )
+
+
+def _masks(images: Sequence[GroundTruth | Detections], what: str) -> tuple[Rle, ...]:
+    for index, one in enumerate(images):
+        if one.masks is None and len(one):
+            raise UsageError(f"image {index}: the {what} have no masks")
+    return tuple(mask for one in images for mask in one.masks or ())
 
 
 def _filled(flags: Sequence[Any], counts: Sequence[int]) -> Bools:

@@ -1,4 +1,4 @@
-"""Polygons, `(K, 2)` x, y in pixels: their area, several joined into one, and those along the edges of a mask."""
+"""Polygons, `(K, 2)` x, y in pixels: their area, several joined, those along the edges of a mask, and what they cover."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from openlepton.arrays import Bools
+from openlepton.arrays import Array, Bools, Ints
 
 Doubles = NDArray[np.float64]
 """Double-precision numbers: a file that is read and written again says the same numbers."""
@@ -51,6 +51,64 @@ def joined(parts: Sequence[Doubles]) -> Doubles:
         ring = np.roll(part, -int(start), axis=0)
         whole = np.concatenate([whole[: at + 1], ring, ring[:1], whole[at:]])
     return whole
+
+
+def paint(outlines: Sequence[Sequence[Array]], images: Ints, shape: tuple[int, int, int]) -> NDArray[np.int32]:
+    """Return which outline each pixel of some images shows, `(B, H, W)`: 1 for the first, 2 for the second, 0 for none.
+
+    An outline shows where it holds the centre of a pixel, or where its middle is if it holds none; smaller ones lie on top.
+
+    Args:
+        outlines: `(N,)` the parts of each, polygons `(K, 2)` in pixels.
+        images: `(N,)` which of the images each is in.
+        shape: How many images there are, their height and width.
+    """
+    B, H, W = shape
+    parts = [np.asarray(part, np.float64) for outline in outlines for part in outline]
+    if not parts:
+        return np.zeros(shape, np.int32)
+    owner = np.repeat(np.arange(len(outlines)), [len(outline) for outline in outlines])  # (P,) P polygons
+    polygon, column, first, last = _runs(parts, (H, W))
+    lengths, owners = last - first, owner[polygon]
+    sizes = np.bincount(owners, lengths, len(outlines))
+    order = np.argsort(-sizes[owners], kind="stable")  # what is written last stays
+    column, first, lengths, owners = column[order], first[order], lengths[order], owners[order]
+    row = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths - first, lengths)
+    flat = (np.repeat(images[owners], lengths) * H + row) * W + np.repeat(column, lengths)
+    painted = np.zeros(B * H * W, np.int32)
+    painted[flat] = np.repeat(owners + 1, lengths)
+    for tiny in np.flatnonzero(sizes == 0).tolist():
+        corners = np.concatenate([*outlines[tiny], np.zeros((0, 2))])
+        if len(corners):
+            x, y = np.clip((corners.min(0) + corners.max(0)) / 2, 0, [W - 1, H - 1]).astype(np.int64)
+            painted[(images[tiny] * H + y) * W + x] = tiny + 1
+    return painted.reshape(shape)
+
+
+def _runs(parts: Sequence[Doubles], size_hw: tuple[int, int]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return the pixels whose centres polygons hold by the even-odd rule, as runs along columns.
+
+    The runs are `(R,)` the polygon, the column, and the first and the end of the rows.
+    """
+    H, W = size_hw
+    counts = np.array([len(part) for part in parts])
+    ends = counts.cumsum()
+    after = np.arange(1, ends[-1] + 1)
+    after[ends - 1] = ends - counts  # the corner after the last is the first
+    corners, which = np.concatenate(parts), np.repeat(np.arange(len(parts)), counts)
+    a, b = corners, corners[after]
+    swap = a[:, :1] > b[:, :1]
+    a, b = np.where(swap, b, a), np.where(swap, a, b)
+    first, last = (np.clip(np.ceil(each[:, 0] - 0.5), 0, W).astype(np.int64) for each in (a, b))
+    crossed = last - first  # columns of pixels whose centre each side crosses
+    side = np.repeat(np.arange(len(corners)), crossed)
+    column = np.arange(len(side)) - np.repeat(crossed.cumsum() - crossed - first, crossed)
+    slope = (b[side, 1] - a[side, 1]) / (b[side, 0] - a[side, 0])
+    row = np.clip(np.ceil(a[side, 1] + (column + 0.5 - a[side, 0]) * slope - 0.5), 0, H).astype(np.int64)
+    polygon = which[side]
+    order = np.lexsort((row, column, polygon))
+    polygon, column, row = polygon[order], column[order], row[order]
+    return polygon[::2], column[::2], row[::2], row[1::2]
 
 
 def _plain(ring: Doubles) -> Doubles:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from openlepton.card import DetectFacts, ImageInput
 from openlepton.data.augment import PRESETS, AugmentConfig
@@ -18,6 +17,7 @@ from openlepton.data.reader import Reader
 from openlepton.data.samples import Dataset, Split
 from openlepton.data.survey import survey
 from openlepton.errors import DataEmpty, ImageError, UsageError
+from openlepton.metrics import DetectionReport
 from openlepton.nets import NETS
 from openlepton.nets.anchors import Anchors, suit_anchors
 from openlepton.train.config import TrainConfig
@@ -83,7 +83,7 @@ class Detecting:
         """Return how images are varied."""
         return config.augment.closing() if closing else config.augment
 
-    def targets(self, batch: Batch, device: torch.device, scale: float) -> Tensor:
+    def targets(self, batch: Batch, device: torch.device, scale: float) -> Any:
         """Return `(N, 6)`: row of the batch, class, centre x, y, width and height in pixels."""
         x1, y1, x2, y2 = batch.boxes.T * scale
         columns = (batch.rows, batch.class_ids, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
@@ -130,13 +130,18 @@ def image_input(config: TrainConfig, network: Any) -> ImageInput:
     return ImageInput(size=size, resize=resize, multiple=network.multiple)
 
 
+def fitness(report: DetectionReport) -> float:
+    """Return what epochs are compared by: mostly AP at all overlaps, a little that at 0.5."""
+    ap, ap50 = (0.0 if math.isnan(value) else value for value in (report.ap, report.ap50))
+    return 0.1 * ap50 + 0.9 * ap
+
+
 def _measured(evaluation: Evaluation) -> Measured:
-    """Return the numbers; epochs are compared mostly by AP at all overlaps, a little by that at 0.5."""
     report = evaluation.report
     numbers = {"AP50-95": report.ap, "AP50": report.ap50, "AP75": report.ap75}
     ap, ap50 = (0.0 if math.isnan(value) else value for value in (report.ap, report.ap50))
     return Measured(
-        fitness=0.1 * ap50 + 0.9 * ap,
+        fitness=fitness(report),
         row={"ap50": ap50, "ap": ap},
         metrics={name: value for name, value in numbers.items() if not math.isnan(value)},
         images=report.images,

@@ -21,6 +21,7 @@ from openlepton.ops.geometry import Frame
 from openlepton.predictor import Runtime
 from openlepton.results import Detections
 from openlepton.vision.detect import Detect
+from openlepton.vision.segment import Segment
 
 MIN_SCORE = 0.001
 MAX_IOU = 0.6
@@ -106,7 +107,7 @@ def evaluate(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Return COCO's numbers for a detector on a split.
+    """Return COCO's numbers for a detector's boxes on a split; those of a segmenter's masks are found from what comes back.
 
     Every detection above a score of 0.001 counts, boxes of one class overlap by at most 0.6, one box may have several
     classes. Classes are matched by name; a class that the detector does not know is never found, and one that the data set
@@ -146,7 +147,7 @@ def evaluate(
             unreadable.append(done)
         else:
             frame, found, timing = done
-            named = Detections(found.boxes, found.scores, ids[found.class_ids], split.classes, found.image_hw)
+            named = replace(found, class_ids=ids[found.class_ids], names=split.classes)
             seen[index] = (frame, named)
             timings.append(timing)
         if progress is not None:
@@ -154,7 +155,7 @@ def evaluate(
     if not seen:
         raise DataEmpty(f"split {split.name}: none of its {count} images can be read")
     rows = sorted(seen)
-    truth = tuple(_truth(split, row, seen[row][0]) for row in rows)
+    truth = tuple(_truth(split, row, seen[row][0], masks=isinstance(task, Segment)) for row in rows)
     found_all = tuple(seen[row][1] for row in rows)
     report = evaluate_detections(truth, found_all, split.classes, timing=Timing.of(timings))
     return Evaluation(
@@ -214,6 +215,7 @@ def _run(task: Detect, runtime: Runtime, group: list[tuple[int, Prepared]]) -> I
         yield index, (frame, found, Timing(prepare_ms, infer_ms, 1000 * (time.perf_counter() - started)))
 
 
-def _truth(split: Split, index: int, frame: Frame) -> GroundTruth:
+def _truth(split: Split, index: int, frame: Frame, *, masks: bool) -> GroundTruth:
     objects = split.annotation(index).located(frame.image_hw).objects
-    return GroundTruth(objects.boxes, objects.class_ids, objects.crowd, objects.difficult, objects.areas)
+    drawn = objects.masks(frame.image_hw) if masks else None
+    return GroundTruth(objects.boxes, objects.class_ids, objects.crowd, objects.difficult, objects.areas, drawn)

@@ -3,9 +3,10 @@
 from openlepton.errors import UsageError
 from openlepton.train.detecting import Detecting
 from openlepton.train.lesson import Lesson
+from openlepton.train.segmenting import Segmenting
 from openlepton.train.start import task_of
 
-LESSONS: dict[str, Lesson] = {"detect": Detecting()}
+LESSONS: dict[str, Lesson] = {"detect": Detecting(), "segment": Segmenting()}
 """By task, as cards say it."""
 
 

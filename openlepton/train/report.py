@@ -16,6 +16,7 @@ from openlepton.errors import MissingExtra
 from openlepton.files import write_atomic
 from openlepton.images import read_image, write_image
 from openlepton.metrics import confusion_matrix, precision_at_recall, reliability, score_curves
+from openlepton.ops.masks import rle_of_polygons
 from openlepton.results import Detections
 from openlepton.train.evaluate import Evaluation
 
@@ -76,11 +77,17 @@ def draw_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 
 def draw_batch(path: Path, batch: Batch, names: Sequence[str]) -> None:
-    """Write a mosaic of a training batch with its boxes, as the network sees it."""
+    """Write a mosaic of a training batch with its boxes, and outlines where there are any, as the network sees it."""
     tiles = []
     for row, pixels in enumerate(batch.images[:SHOWN]):
         mine = batch.rows == row
-        labelled = Detections(batch.boxes[mine], np.ones(mine.sum()), batch.class_ids[mine], names, pixels.shape[1:])
+        masks = None
+        if batch.outlines is not None:
+            own = [batch.outlines[index] for index in np.flatnonzero(mine)]
+            masks = [rle_of_polygons(outline, pixels.shape[1:]) for outline in own]
+        labelled = Detections(
+            batch.boxes[mine], np.ones(mine.sum()), batch.class_ids[mine], names, pixels.shape[1:], masks
+        )
         tiles.append(draw(np.ascontiguousarray(pixels.transpose(1, 2, 0)), labelled))
     write_image(path, mosaic(tiles))
 
