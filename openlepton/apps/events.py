@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from openlepton.apps.rules import AnyRule
+from openlepton.apps.rules import Rule
 from openlepton.apps.security import Finding
 
 WORDS: Mapping[str, tuple[str, str]] = {
@@ -72,7 +72,7 @@ class Event:
 
 @dataclass
 class _Episode:
-    rule: AnyRule
+    rule: Rule
     finding: Finding
     start_s: float
     last_s: float
@@ -89,15 +89,23 @@ class Episodes:
         source: The name of the source.
         run: What the numbers of events begin with, the same for no two runs.
         labels_zh: Chinese names of classes.
+        words: The reason of an event of each kind, in English and in Chinese.
     """
 
-    def __init__(self, source: str, *, run: str, labels_zh: Mapping[str, str] | None = None) -> None:
-        self.source, self.run, self.labels_zh = source, run, labels_zh or {}
+    def __init__(
+        self,
+        source: str,
+        *,
+        run: str,
+        labels_zh: Mapping[str, str] | None = None,
+        words: Mapping[str, tuple[str, str]] = WORDS,
+    ) -> None:
+        self.source, self.run, self.labels_zh, self.words = source, run, labels_zh or {}, words
         self.count = 0
         self._going: dict[Key, _Episode] = {}
 
     def update(
-        self, found: Iterable[tuple[AnyRule, Finding]], time_s: float, now: datetime
+        self, found: Iterable[tuple[Rule, Finding]], time_s: float, now: datetime
     ) -> tuple[list[Event], list[Event]]:
         """Return the events that begin and those that are over with the frame of `time_s`, taken at `now`."""
         for rule, finding in found:
@@ -135,7 +143,7 @@ class Episodes:
 
     def _event(self, going: _Episode, time_s: float, now: datetime) -> Event:
         rule, finding = going.rule, going.finding
-        reason, reason_zh = _reasons(rule, finding, self.labels_zh)
+        reason, reason_zh = _reasons(self.words[rule.kind], rule, finding, self.labels_zh)
         return Event(
             id=f"{self.run}-{self.source}-{self.count:06d}",
             source=self.source,
@@ -153,7 +161,7 @@ class Episodes:
         )
 
 
-def _reasons(rule: AnyRule, finding: Finding, labels_zh: Mapping[str, str]) -> tuple[str, str]:
+def _reasons(texts: tuple[str, str], rule: Rule, finding: Finding, labels_zh: Mapping[str, str]) -> tuple[str, str]:
     numbers, way = finding.numbers, getattr(rule, "forbidden", "")
     if "kmh" in numbers:
         speed = speed_zh = f"{numbers['kmh']:.0f} km/h"
@@ -171,7 +179,7 @@ def _reasons(rule: AnyRule, finding: Finding, labels_zh: Mapping[str, str]) -> t
         "speed": speed,
         "speed_zh": speed_zh,
     }
-    english, chinese = (text.format(**words, **numbers) for text in WORDS[rule.kind])
+    english, chinese = (text.format(**words, **numbers) for text in texts)
     return english, " ".join(chinese.split())
 
 

@@ -20,6 +20,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400)]
 class Rule(Part):
     """What every rule has."""
 
+    kind: str
     name: Name = ""
     """How events call it; its kind by default."""
     after_s: Seconds = 0.0

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from openlepton import __version__
-from openlepton.cli import datasets, images, models, serving, training
+from openlepton.cli import apps, datasets, images, models, serving, training
 from openlepton.cli.tell import complain
 from openlepton.errors import OpenLeptonError, UsageError
 
@@ -19,6 +19,8 @@ COMMANDS = (
     models.inspect,
     training.train,
     training.evaluate,
+    apps.watch,
+    apps.drive,
     serving.serve,
 )
 """Every command, in the order in which `--help` lists them."""

@@ -55,3 +55,8 @@ def complain(error: OpenLeptonError) -> None:
     """Print what went wrong, in one line with its code, on standard error."""
     text = " ".join(str(error).split())
     print(f"openlepton: {text} [{error.code}]", file=sys.stderr)
+
+
+def note(text: str) -> None:
+    """Print what is worth knowing though nothing failed, in one line on standard error."""
+    print(f"openlepton: {' '.join(text.split())}", file=sys.stderr, flush=True)
