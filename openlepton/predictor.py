@@ -195,7 +195,13 @@ def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, worke
 
 
 def _resized(facts: ImageInput, size: int | None) -> ImageInput:
-    return facts if size is None else facts.model_copy(update={"size": size})
+    if size is None:
+        return facts
+    changes: dict[str, Any] = {"size": size}
+    if facts.size_hw is not None:  # the same shape at another size
+        step = facts.multiple
+        changes["size_hw"] = tuple(max(round(side * size / facts.size / step), 1) * step for side in facts.size_hw)
+    return facts.model_copy(update=changes)
 
 
 def _refuse(card: ModelCard, **options: Any) -> None:

@@ -33,6 +33,7 @@ def write_model(
     tensors: Mapping[str, Array],
     *,
     weights_type: WeightsType = "float32",
+    any_size: bool | None = None,
 ) -> ModelCard:
     """Write `network` as a model folder and return its card.
 
@@ -43,6 +44,8 @@ def write_model(
         tensors: What `model.safetensors` holds, under names and in the precision that training goes on with.
         weights_type: How the graph stores weights; "float16" halves it, and loses nothing where the weights are in
             half precision themselves.
+        any_size: Whether the graph takes every height and width that `multiple` divides, or only that of the card; by
+            default the first where the card says letterbox.
 
     Raises:
         ParityFailed: The graph computes something else than the network; nothing was written.
@@ -56,11 +59,12 @@ def write_model(
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "train") from None
     multiple, size = draft.input.multiple, draft.input.size
-    any_size = draft.input.resize == "letterbox"
-    traced_hw = (multiple * 2, multiple * 2) if any_size else (size, size)
+    any_size = draft.input.resize == "letterbox" if any_size is None else any_size
+    size_hw = draft.input.size_hw or (size, size)
+    traced_hw = (multiple * 2, multiple * 2) if any_size else size_hw
     graph = export.export_onnx(network, traced_hw, any_size=any_size, weights=weights_type)
     shapes = [(1, 3, multiple * 4, multiple * 8), (3, 3, multiple * 4, multiple * 4)]
-    shapes = shapes if any_size else [(1, 3, size, size), (3, 3, size, size)]
+    shapes = shapes if any_size else [(1, 3, *size_hw), (3, 3, *size_hw)]
     found = export.parity(network, graph, shapes, tolerance=dict(TOLERANCE[weights_type]))
     header = {"source": draft.source}  # one entry: safetensors writes several in random order
     # Contiguous: safetensors writes the memory as it lies, which for a network in channels-last is another order.

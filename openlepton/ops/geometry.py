@@ -45,6 +45,7 @@ def letterbox(
     fill: int = 114,
     square: bool = False,
     enlarge: bool = True,
+    size_hw: tuple[int, int] | None = None,
     image_hw: tuple[int, int] | None = None,
 ) -> tuple[Image, Frame]:
     """Return the image resized so that its longest side is `size`, padded evenly to multiples of `multiple`, and its frame.
@@ -56,17 +57,21 @@ def letterbox(
         fill: Grey of the padding, 0 to 255.
         square: Pad to `size` by `size` rather than to the next multiple.
         enlarge: Whether an image smaller than `size` is enlarged.
+        size_hw: Height and width of the result, pixels, into which the image is fitted whatever `size` says.
         image_hw: Size of the original image when `image` is already a smaller copy of it.
     """
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ShapeError(f"image: expected (H, W, 3), got {image.shape}")
     original_h, original_w = image_hw or image.shape[:2]
-    ratio = size / max(original_h, original_w)
+    ratio = (
+        size / max(original_h, original_w) if size_hw is None else min(size_hw[0] / original_h, size_hw[1] / original_w)
+    )
     if not enlarge:
         ratio = min(ratio, 1.0)
     inner_w, inner_h = max(round(original_w * ratio), 1), max(round(original_h * ratio), 1)
     image = resize(image, (inner_h, inner_w))  # (inner_h, inner_w, 3)
-    outer_h, outer_w = (size, size) if square else (_up(inner_h, multiple), _up(inner_w, multiple))
+    padded_hw = (size, size) if square else (_up(inner_h, multiple), _up(inner_w, multiple))
+    outer_h, outer_w = padded_hw if size_hw is None else size_hw
     left, top = (outer_w - inner_w) // 2, (outer_h - inner_h) // 2
     if (outer_h, outer_w) != (inner_h, inner_w):
         right, bottom = outer_w - inner_w - left, outer_h - inner_h - top

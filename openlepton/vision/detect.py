@@ -55,13 +55,15 @@ class Detect:
             source: Whatever `read_image` reads. A JPEG much larger than the network's input is decoded at a reduced size,
                 which is faster; pass `read_image(path)` to have it decoded whole and made smaller afterwards.
         """
-        size = self.input.size
-        if self.input.resize == "stretch":  # twice: the shorter side has to have as many pixels as the longer one
+        facts, size = self.input, self.input.size
+        if facts.resize == "stretch":  # twice: the shorter side has to have as many pixels as the longer one
             image, image_hw = read_scaled(source, long_side=2 * size, limits=self.limits)
-            seen, frame = stretch(image, (size, size), image_hw=image_hw)
+            seen, frame = stretch(image, facts.size_hw or (size, size), image_hw=image_hw)
             return {"images": to_tensor(seen)}, frame
         image, image_hw = read_scaled(source, long_side=size, limits=self.limits)
-        seen, frame = letterbox(image, size, multiple=self.input.multiple, fill=self.input.fill, image_hw=image_hw)
+        seen, frame = letterbox(
+            image, size, multiple=facts.multiple, fill=facts.fill, size_hw=facts.size_hw, image_hw=image_hw
+        )
         return {"images": to_tensor(seen)}, frame
 
     def finish(self, outputs: Tensors, frame: Frame) -> Detections:

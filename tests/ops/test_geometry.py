@@ -105,3 +105,15 @@ def test_resize_of_the_same_size_is_the_image_itself():
 def test_letterbox_refuses_what_is_no_image():
     with pytest.raises(ShapeError, match=r"image: expected \(H, W, 3\), got \(4, 4\)"):
         letterbox(np.zeros((4, 4), np.uint8), 32)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
+def test_a_letterbox_of_a_given_shape_holds_the_whole_image_in_its_middle(h, w, high, wide):
+    image, frame = letterbox(np.full((h, w, 3), 200, np.uint8), 1, fill=7, size_hw=(high, wide))
+    assert image.shape == (high, wide, 3)
+    inner_w, inner_h = round(w * frame.scale_xy[0]), round(h * frame.scale_xy[1])
+    assert inner_w == wide or inner_h == high
+    left, top = frame.pad_xy
+    assert (left, top) == ((wide - inner_w) // 2, (high - inner_h) // 2)
+    assert (image[top : top + inner_h, left : left + inner_w] == 200).all()
+    assert (image == 7).sum() == 3 * (high * wide - inner_h * inner_w)
