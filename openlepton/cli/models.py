@@ -10,8 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from openlepton.cli.tell import table
+from openlepton.errors import UsageError
 
 Precision = Literal["float32", "float16"]
+Epsilon = Literal["variance", "deviation"]
+Resize = Literal["letterbox", "stretch", "crop"]
 
 
 def models(
@@ -41,17 +44,63 @@ def models(
 
 
 def convert(
-    weights: Annotated[Path, typer.Argument(help="A YOLOv5 checkpoint (.pt), v5.0 to v7.0.")],
-    out: Annotated[Path, typer.Argument(help="The model folder to make.")],
-    licence: Annotated[str, typer.Option(help="SPDX licence of the weights, as their author states it.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="What to read, and the model folder to make: net.pt OUT (YOLOv5, v5.0 to v7.0), or net.cfg net.weights OUT "
+            "(Darknet). FOLDER net.cfg net.weights writes a YOLOv3 or YOLOv1 for Darknet.",
+            metavar="FILE... OUT",
+        ),
+    ],
+    licence: Annotated[str | None, typer.Option(help="SPDX licence of the weights, as their author states it.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model (default: from the file's name).")] = None,
+    names: Annotated[Path | None, typer.Option(help="A file of class names, one a line, such as coco.names.")] = None,
+    epsilon: Annotated[
+        Epsilon,
+        typer.Option(help="Darknet: what batch norm adds 1e-5 or 1e-6 to; deviation is the original on processors."),
+    ] = "variance",
+    resize: Annotated[
+        Resize | None,
+        typer.Option(
+            help="Darknet: how images get the network's size (default: letterbox, YOLOv1 stretch, classifiers crop)."
+        ),
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="How weights are stored in the graph.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model folder that exists.")] = False,
 ) -> None:
-    """Turn a foreign checkpoint into a model folder, running nothing that is in it."""
-    from openlepton.hub.convert import convert as make
+    """Turn a foreign checkpoint into a model folder, running nothing that is in it; or a model into Darknet's files."""
+    from openlepton.hub.convert import convert as from_yolov5
+    from openlepton.hub.darknet import convert_darknet, read_names, save_darknet
 
-    card = make(weights, out, licence=licence, name=name, weights_type=precision, overwrite=overwrite)
+    *given, out = paths
+    if len(paths) == 3 and out.suffix == ".weights":
+        save_darknet(given[0], given[1], out)
+        print(f"{given[1]} and {out} written")
+        return
+    if len(paths) not in (2, 3) or (given[0].suffix == ".cfg") != (len(given) == 2):
+        raise UsageError("convert: expected net.pt OUT, net.cfg net.weights OUT, or FOLDER net.cfg net.weights")
+    if licence is None:
+        raise UsageError("convert: --licence: the files do not say what licence the weights are under; give it as SPDX")
+    labels = None if names is None else read_names(names)
+    if len(given) == 1:
+        if epsilon != "variance" or resize is not None:
+            raise UsageError("convert: --epsilon and --resize are for Darknet's files")
+        card = from_yolov5(
+            given[0], out, licence=licence, name=name, labels=labels, weights_type=precision, overwrite=overwrite
+        )
+    else:
+        card = convert_darknet(
+            given[0],
+            given[1],
+            out,
+            licence=licence,
+            name=name,
+            labels=labels,
+            epsilon=epsilon,
+            resize=resize,
+            weights_type=precision,
+            overwrite=overwrite,
+        )
     difference = card.parity
     print(f"{out}: {card.architecture}, {len(card.labels)} classes, licence {card.licence}")
     if difference is not None:

@@ -69,19 +69,13 @@ def convert(
         OutputError: The folder is not empty, or cannot be written.
         MissingExtra: torch, onnx or safetensors is not installed.
     """
-    for module in ("torch", "onnx", "safetensors"):
-        if find_spec(module) is None:
-            raise missing_extra(module, "train")
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file, not a folder")
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        raise OutputError(f"{out}: the folder is not empty; choose another, or ask to overwrite")
+    check_ready(out, overwrite=overwrite)
     checkpoint = read_checkpoint(weights)
     architecture, network = _within(weights, checkpoint)
     task: Task = "segment" if architecture.endswith("-seg") else "detect"
     names = _labels(weights, checkpoint, network.config.classes, labels)
     p6 = len(network.config.anchors) == 4
-    draft = _card(
+    draft = draft_card(
         contract=CONTRACT,
         name=model_name(weights.stem) if name is None else name,
         version=version,
@@ -96,6 +90,22 @@ def convert(
         files={GRAPH: file_facts(b"?")},
     )
     return write_model(out, network, draft, checkpoint.state, weights_type=weights_type)
+
+
+def check_ready(out: Path, *, overwrite: bool) -> None:
+    """Raise unless what conversion needs is installed, and `out` is a folder that may be written to.
+
+    Raises:
+        OutputError: The folder is a file, or not empty while `overwrite` is not given.
+        MissingExtra: torch, onnx or safetensors is not installed.
+    """
+    for module in ("torch", "onnx", "safetensors"):
+        if find_spec(module) is None:
+            raise missing_extra(module, "train")
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file, not a folder")
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"{out}: the folder is not empty; choose another, or ask to overwrite")
 
 
 def model_name(stem: str) -> str:
@@ -263,7 +273,12 @@ def _source(weights: Path, checkpoint: Checkpoint) -> str:
     )
 
 
-def _card(**fields: Any) -> ModelCard:
+def draft_card(**fields: Any) -> ModelCard:
+    """Return a card of these fields.
+
+    Raises:
+        UsageError: One of them is not what cards admit.
+    """
     try:
         return ModelCard(**fields)
     except ValidationError as error:
