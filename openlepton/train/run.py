@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from openlepton.card import Task
 from openlepton.data.loader import training_batches
+from openlepton.data.reader import Reader
 from openlepton.data.samples import Dataset, Split
 from openlepton.errors import CheckpointMismatch, OutputError, UsageError
 from openlepton.files import write_atomic
 from openlepton.interrupt import Interrupt
+from openlepton.nets.restore import settle
 from openlepton.runtimes.cores import usable_cores
 from openlepton.train.checkpoint import BEST, LAST, Checkpoint, Progress, load_checkpoint, save_checkpoint
 from openlepton.train.config import Precision, TrainConfig
@@ -29,12 +32,14 @@ from openlepton.train.memory import explained
 from openlepton.train.publish import publish
 from openlepton.train.ranks import Ranks, choose_device, joined
 from openlepton.train.report import Board, draw_curves, write_results
-from openlepton.train.start import anchors_of, build, read_weights, take_over, task_of
+from openlepton.train.start import Taken, anchors_of, build, read_weights, take_over, task_of
 from openlepton.train.watch import Epoch, Note, Watch, nobody
 
 CONFIG = "config.json"
 SAMPLED = 3
 """Batches of the first epoch that are drawn."""
+SETTLED = 128
+"""Training images that batch norms without statistics are settled on."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,18 @@ def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
         config = replace(config, precision=_precision(config.precision, device))
         torch.manual_seed(config.seed)
         network = lesson.network(config, train, tell)
-        source = "trained from scratch"
+        source, taken = "trained from scratch", Taken("", 0, ())
         if config.pretrained:
             taken = take_over(network, *read_weights(config.pretrained))
             source = f"trained on from {taken.source}, {taken.taken} of its tensors"
             tell(Note(f"{source}; fresh: {len(taken.left)} tensors"))
+        reader = lesson.reader(config, train, tell)
         progress = Progress(anchors=anchors_of(network), classes=dataset.classes, source=source)
         with explained(config):
-            return _run(config, lesson, network.to(device), dataset, train, progress, None, ranks, watch)
+            network.to(device)
+            if taken.unsettled:
+                settle(network, taken.unsettled, _looked_at(config, lesson, reader, device))
+            return _run(config, lesson, network, dataset, reader, progress, None, ranks, watch)
 
 
 def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, watch: Watch = nobody) -> Trained:
@@ -123,8 +132,9 @@ def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, w
         device = choose_device(config.device, ranks)
         config = replace(config, precision=_precision(config.precision, device))
         network = build(config.model, len(dataset.classes), progress.anchors, size=config.size).to(device)
+        reader = lesson.reader(config, train, watch if ranks.first else nobody)
         with explained(config):
-            return _run(config, lesson, network, dataset, train, progress, checkpoint, ranks, watch)
+            return _run(config, lesson, network, dataset, reader, progress, checkpoint, ranks, watch)
 
 
 def _run(
@@ -132,7 +142,7 @@ def _run(
     lesson: Lesson,
     network: Any,
     dataset: Dataset,
-    train: Split,
+    reader: Reader,
     progress: Progress,
     checkpoint: Checkpoint | None,
     ranks: Ranks,
@@ -141,7 +151,6 @@ def _run(
     out = Path(config.out)
     tell = watch if ranks.first else nobody
     val = dataset[_val_split(config, dataset, tell)]
-    reader = lesson.reader(config, train, tell)
     training = Training(config, lesson, network, reader, progress, ranks, tell)
     if checkpoint is None:
         _begin(out, config, training, ranks)
@@ -163,6 +172,14 @@ def _run(
         draw_curves(out, history)
         lesson.draw(out, measured)
     return Trained(out, out / "best", measured.report, history, interrupted, task_of(config.model))
+
+
+def _looked_at(config: TrainConfig, lesson: Lesson, reader: Reader, device: torch.device) -> Iterator[Tensor]:
+    """Yield the first batches of training images."""
+    augmentation = lesson.augmentation(config, closing=False)
+    batches = training_batches(reader, 0, batch_size=config.batch, config=augmentation, seed=config.seed, workers=0)
+    for batch in islice(batches, -(-SETTLED // config.batch)):
+        yield torch.from_numpy(batch.images).to(device).float() / 255
 
 
 def _begin(out: Path, config: TrainConfig, training: Training, ranks: Ranks) -> None:

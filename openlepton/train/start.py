@@ -11,13 +11,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from openlepton.card import Task
+from openlepton.card import ModelFolder, Task
 from openlepton.errors import CheckpointMismatch, CheckpointRefused, ModelNotFound, UsageError
+from openlepton.hub.folder import GRAPH, WEIGHTS
 from openlepton.nets import NETS
 from openlepton.nets.anchors import Anchors
 from openlepton.nets.losses import Trainable
-
-WEIGHTS = "model.safetensors"
+from openlepton.nets.restore import restore
+from openlepton.runtimes.onnx_check import check_onnx
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Taken:
     """Tensors that fitted by name and shape."""
     left: tuple[str, ...]
     """Tensors of the network that keep their fresh weights."""
+    unsettled: tuple[str, ...] = ()
+    """Paths of batch norms whose scales were taken, but whose statistics the source does not hold."""
 
 
 def task_of(architecture: str) -> Task:
@@ -66,9 +69,13 @@ def anchors_of(network: Any) -> Anchors:
 def read_weights(model: str | os.PathLike[str]) -> tuple[Mapping[str, Tensor], str]:
     """Return the tensors of a model, by its name or folder, or of a `.safetensors` file; and where they come from, in words.
 
+    Of a model without `model.safetensors`, as models that ship are, they are those of its graph, which holds no statistics of
+    batch norms.
+
     Raises:
-        ModelNotFound: There is no such model, folder or file, or the model has no `model.safetensors`.
+        ModelNotFound: There is no such model, folder or file.
         CheckpointRefused: The file is not safetensors.
+        CheckpointMismatch: The graph does not hold the weights of the architecture that the card names.
     """
     from openlepton.hub.index import find
 
@@ -79,13 +86,34 @@ def read_weights(model: str | os.PathLike[str]) -> tuple[Mapping[str, Tensor], s
         data, source = path.read_bytes(), path.name
     else:
         folder = find(model)
+        source = f"{folder.card.name} {folder.card.version} ({folder.card.licence})"
         if WEIGHTS not in folder.card.files:
-            raise ModelNotFound(f"{folder.path}: has no {WEIGHTS}, which training starts from")
-        data, source = folder.read(WEIGHTS), f"{folder.card.name} {folder.card.version} ({folder.card.licence})"
+            return _from_graph(folder), source
+        data = folder.read(WEIGHTS)
     try:
         return safetensors.torch.load(data), source
     except safetensors.SafetensorError as error:
         raise CheckpointRefused(f"{path}: not a safetensors file, or damaged: {error}") from None
+
+
+def _from_graph(folder: ModelFolder) -> Mapping[str, Tensor]:
+    """Return the weights that the graph of a model folder holds."""
+    card = folder.card
+    task_of(card.architecture)
+    network = build(
+        card.architecture,
+        len(card.labels),
+        card.detect.anchors if card.detect is not None else (),
+        size=card.input.size,
+    )
+    data = folder.read(GRAPH)
+    check_onnx(data, str(folder.path / GRAPH))
+    try:
+        return restore(data, network)
+    except CheckpointMismatch as error:
+        raise CheckpointMismatch(
+            f"{folder.path}: has no {WEIGHTS}, and its weights cannot be taken from its graph: {error}"
+        ) from None
 
 
 def take_over(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> Taken:
@@ -116,7 +144,11 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor], source: str) ->
     with torch.no_grad():
         for name, value in fitting.items():
             own[name].copy_(value)
-    return Taken(source, len(fitting), tuple(name for name in own if name not in fitting))
+    bare = [
+        name.removesuffix(".running_mean") for name in own if name.endswith(".running_mean") and name not in fitting
+    ]
+    unsettled = tuple(path for path in bare if f"{path}.weight" in fitting)
+    return Taken(source, len(fitting), tuple(name for name in own if name not in fitting), unsettled)
 
 
 def freeze(network: Trainable, layers: str) -> Sequence[nn.Module]:
