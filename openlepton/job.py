@@ -12,6 +12,7 @@ from openlepton.drawing import draw
 from openlepton.errors import ImageNotFound, OpenLeptonError, OutputError
 from openlepton.files import write_atomic
 from openlepton.images import LIMITS, Limits, read_bytes, read_image, write_grey, write_image
+from openlepton.ops.polygons import joined
 from openlepton.predictor import ordered_map
 from openlepton.results import Classification, Detections, Segmentation
 
@@ -47,8 +48,8 @@ class Outputs:
     images: bool = True
     """Annotated pictures."""
     txt: bool = False
-    """`labels/NAME.txt`: class, centre and size relative to the image for each detection; score and name for each class, or its
-    share of the pixels and name."""
+    """`labels/NAME.txt`: class, centre and size relative to the image for each detection, or class and the corners of its outline
+    where it has a mask; score and name for each class, or its share of the pixels and name."""
     confidence: bool = False
     """Whether those rows of detections end with the score."""
     crops: bool = False
@@ -225,6 +226,11 @@ def _rows(result: Result, *, confidence: bool) -> str:
     for one in result:
         x1, y1, x2, y2 = (float(value) for value in one.box)
         numbers = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+        if one.mask is not None:
+            parts = one.mask.polygons()
+            if not parts:
+                continue  # nothing of the object is left in the image: there is no outline to write
+            numbers = (joined(parts) / (width, height)).reshape(-1).tolist()
         numbers += [one.score] * confidence
         rows.append(f"{one.class_id} " + " ".join(f"{number:.6f}" for number in numbers) + "\n")
     return "".join(rows)

@@ -13,6 +13,7 @@ from openlepton.errors import OpenLeptonError, UsageError
 
 COMMANDS = (
     images.detect,
+    images.segment,
     images.classify,
     models.models,
     models.convert,
@@ -27,7 +28,7 @@ COMMANDS = (
 
 app = typer.Typer(
     name="openlepton",
-    help="Open models that stay open: detect and classify without torch, without network, under Apache-2.0.",
+    help="Open models that stay open: detect, segment and classify without torch, without network, under Apache-2.0.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -1,4 +1,4 @@
-"""`openlepton detect` and `openlepton classify`: the main job."""
+"""`openlepton detect`, `openlepton segment` and `openlepton classify`: the main job."""
 
 import json
 import time
@@ -40,6 +40,7 @@ Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output; pictures only with --out.")
 ]
 SaveTxt = Annotated[bool, typer.Option("--save-txt", help="Write labels/NAME.txt for each image.")]
+SavePolygons = Annotated[bool, typer.Option("--save-txt", help="Write outlines as labels/NAME.txt for each image.")]
 SaveConf = Annotated[bool, typer.Option("--save-conf", help="End the rows of --save-txt with the score.")]
 SaveCrops = Annotated[bool, typer.Option("--save-crops", help="Write each detection as crops/CLASS/NAME-k.jpg.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist (an input never is).")]
@@ -72,19 +73,42 @@ def detect(
     workers: Workers = None,
 ) -> None:
     """Find objects in images: print a table or JSON, write annotated pictures."""
-    chosen = None if classes is None else [part.strip() for text in classes for part in text.split(",") if part.strip()]
-    options = {
-        "min_score": min_score,
-        "max_iou": max_iou,
-        "max_detections": max_detections,
-        "classes": chosen,
-        "agnostic": agnostic,
-        "size": size,
-        "language": lang,
-    }
+    options: dict[str, Any] = {"min_score": min_score, "max_iou": max_iou, "max_detections": max_detections}
+    options |= {"classes": _split(classes), "agnostic": agnostic, "size": size, "language": lang}
     files = {"txt": save_txt, "confidence": save_conf, "crops": save_crops, "overwrite": overwrite}
     looks = {"tile": tile, "overlap": overlap, "augment": augment, "merge": merge}
     _main_job("detect", sources, model, options, out, no_images, as_json, files, workers, looks)
+
+
+def segment(
+    sources: Sources,
+    model: Models = None,
+    min_score: MinScore = None,
+    max_iou: MaxIou = None,
+    max_detections: MaxDetections = None,
+    classes: Classes = None,
+    agnostic: Agnostic = False,
+    size: Size = None,
+    out: Out = None,
+    no_images: NoImages = False,
+    as_json: Json = False,
+    save_txt: SavePolygons = False,
+    save_conf: SaveConf = False,
+    save_crops: SaveCrops = False,
+    overwrite: Overwrite = False,
+    lang: Lang = "en",
+    tile: Tile = None,
+    overlap: Overlap = 0.2,
+    augment: Augment = False,
+    merge: Merge = "nms",
+    workers: Workers = None,
+) -> None:
+    """Find objects and their outlines in images: print a table or JSON with masks, write annotated pictures."""
+    options: dict[str, Any] = {"min_score": min_score, "max_iou": max_iou, "max_detections": max_detections}
+    options |= {"classes": _split(classes), "agnostic": agnostic, "size": size, "language": lang}
+    files = {"txt": save_txt, "confidence": save_conf, "crops": save_crops, "overwrite": overwrite}
+    looks = {"tile": tile, "overlap": overlap, "augment": augment, "merge": merge}
+    _main_job("segment", sources, model, options, out, no_images, as_json, files, workers, looks)
 
 
 def classify(
@@ -103,6 +127,11 @@ def classify(
     options = {"top": top, "language": lang}
     files = {"txt": save_txt, "overwrite": overwrite}
     _main_job("classify", sources, None if model is None else [model], options, out, no_images, as_json, files, workers)
+
+
+def _split(classes: list[str] | None) -> list[str] | None:
+    """Return the names in texts that separate them by commas."""
+    return None if classes is None else [part.strip() for text in classes for part in text.split(",") if part.strip()]
 
 
 def _main_job(
@@ -145,7 +174,7 @@ def _main_job(
             rows.append(_row(done))
     if not as_json and rows:
         seconds = time.perf_counter() - started
-        table(["image", "size", "found" if task == "detect" else "shows"], rows)
+        table(["image", "size", "found" if task in ("detect", "segment") else "shows"], rows)
         where = f"; see {outputs.folder}" if outputs.any() else ""
         each = f" ({1000 * seconds / len(rows):.0f} ms each)" if len(rows) > 1 else ""
         print(f"{len(rows)} image{'s' * (len(rows) > 1)} in {seconds:.2f} s{each} with {predictor.card.name}{where}")
