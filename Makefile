@@ -29,7 +29,7 @@ $(VENV)/dev.ready: pyproject.toml tools/install_torch.py | $(VENV)/pyvenv.cfg
 	@touch $@ $(VENV)/core.ready
 
 demo: $(VENV)/core.ready
-	$(RUN) -m openlepton classify openlepton/assets/photos --out demo --overwrite
+	$(RUN) -m openlepton detect openlepton/assets/photos --out demo --overwrite
 	@echo "The annotated pictures are in demo/"
 
 test: check

@@ -2,7 +2,7 @@ import cv2
 
 from openlepton.yolov5 import detect
 
-model = detect("my-yolov5n")
+model = detect()
 image = cv2.imread("photo.jpg")
 
 results = model.detect(image)

@@ -1,6 +1,6 @@
 import openlepton
 
-detect = openlepton.load("my-yolov5n", min_score=0.4)
+detect = openlepton.load("yolox-nano-voc20", min_score=0.4)
 found = detect("photo.jpg")
 
 for one in found[found.scores > 0.5]:

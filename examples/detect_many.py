@@ -4,7 +4,7 @@ from pathlib import Path
 import openlepton
 from openlepton.runtimes.onnx import OnnxRuntime
 
-detect = openlepton.load("my-yolov5n", runtime=partial(OnnxRuntime, threads=1))
+detect = openlepton.load("yolox-nano-voc20", runtime=partial(OnnxRuntime, threads=1))
 photos = sorted(Path("photos").glob("*.jpg"))
 
 for photo, found in zip(photos, detect.stream(photos), strict=True):

@@ -6,8 +6,9 @@ The graph and the card go, the card with class names in Chinese and with what it
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from openlepton.card import CARD_NAME, format_card, open_folder
+from openlepton.card import CARD_NAME, ModelCard, format_card, open_folder
 from openlepton.hub.index import ZOO
 
 CHINESE = {
@@ -35,20 +36,24 @@ def main(run: Path) -> None:
     folder = open_folder(run)
     card = folder.card
     out = ZOO / card.name
-    note = "the best epoch was chosen on these same images"
-    shipped = card.model_copy(
-        update={
-            "description": DESCRIPTIONS[card.name],
-            "source": f"{card.source}; data: {SOURCES[card.name]}",
-            "labels_zh": tuple(CHINESE[label] for label in card.labels),
-            "files": {GRAPH: card.files[GRAPH]},
-            "metrics": tuple(metric.model_copy(update={"note": note}) for metric in card.metrics),
-        }
-    )
+    shipped = card.model_copy(update={"files": {GRAPH: card.files[GRAPH]}} | described(card))
     out.mkdir(parents=True, exist_ok=True)
     (out / GRAPH).write_bytes(folder.read(GRAPH))
     (out / CARD_NAME).write_text(format_card(shipped), encoding="utf-8")
     print(f"{out}: {', '.join(f'{metric.name} {metric.value:g}' for metric in shipped.metrics)}")
+
+
+def described(card: ModelCard) -> dict[str, Any]:
+    """Return what the trainer's card does not say; nothing for a model whose recipe writes the whole card."""
+    if card.name not in DESCRIPTIONS:
+        return {}
+    note = "the best epoch was chosen on these same images"
+    return {
+        "description": DESCRIPTIONS[card.name],
+        "source": f"{card.source}; data: {SOURCES[card.name]}",
+        "labels_zh": tuple(CHINESE[label] for label in card.labels),
+        "metrics": tuple(metric.model_copy(update={"note": note}) for metric in card.metrics),
+    }
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from openlepton.data.reader import Reader
 from openlepton.nets import yolox
 from openlepton.nets.blocks import Conv
 from openlepton.nets.export import open_graph
+from openlepton.nets.restore import settle
 from openlepton.train.evaluate import NetworkRuntime, Pair, evaluate
 from openlepton.vision.detect import Detect
 
@@ -77,7 +78,7 @@ def read(graph: Path, images: list[Tensor]) -> yolox.Yolox:
                 conv.bias.copy_(bias)
             else:
                 _pass(blocks[id(conv)].bn, bias, scale=255.0 if conv is convolutions[0] else 1.0)
-    _settle(network, images)
+    settle(network, [path for path, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)], images)
     return network
 
 
@@ -111,7 +112,7 @@ def _in_order(network: nn.Module) -> list[nn.Conv2d]:
 
 
 def _folded(graph: Path) -> list[tuple[Tensor, Tensor]]:
-    """Return weight and bias of every convolution; in the head, classes come last as they do in ours."""
+    """Return weight and bias of every convolution, in the graph's order."""
     model = onnx.load(graph)
     values = {value.name: value for value in model.graph.initializer}
     return [
@@ -140,32 +141,6 @@ def _pass(bn: nn.Module, bias: Tensor, *, scale: float) -> None:
     nn.init.constant_(bn.running_var, 1 - bn.eps)
     nn.init.constant_(bn.weight, scale)
     bn.bias.copy_(bias)
-
-
-def _settle(network: nn.Module, images: list[Tensor]) -> None:
-    """Give batch norms the statistics of what comes to them, and change scale and shift so that nothing else changes."""
-    sums: dict[nn.BatchNorm2d, list[Tensor]] = {}
-
-    def note(bn: nn.BatchNorm2d, given: tuple[Tensor, ...]) -> None:
-        x = given[0].double().transpose(0, 1).flatten(1)
-        mine = (torch.tensor(float(x.shape[1])), x.sum(1), (x * x).sum(1))
-        sums[bn] = [a + b for a, b in zip(sums[bn], mine, strict=True)] if bn in sums else list(mine)
-
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    hooks = [bn.register_forward_pre_hook(note) for bn in norms]
-    with torch.no_grad():
-        for batch in images:
-            network(batch)
-        for bn, (count, total, squares) in sums.items():
-            mean = total / count
-            variance = (squares / count - mean**2).clamp(min=0)
-            before = bn.weight.double()  # the statistics are 0 and 1 so far
-            bn.bias.copy_(bn.bias.double() + mean * before)
-            bn.weight.copy_(before * torch.sqrt(variance + bn.eps))
-            bn.running_mean.copy_(mean)
-            bn.running_var.copy_(variance)
-    for hook in hooks:
-        hook.remove()
 
 
 def difference(network: yolox.Yolox, graph: Path) -> tuple[float, float]:
@@ -197,5 +172,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     source, voc20 = Path(sys.argv[1]), sys.argv[2]
     teacher = read(source, statistics_images(voc20))
-    print("boxes differ by %.2g px, scores by %.2g" % difference(teacher, source))
+    boxes_px, scores = difference(teacher, source)
+    print(f"boxes differ by {boxes_px:.2g} px, scores by {scores:.2g}")
     print(measure(to_voc(teacher), voc20))

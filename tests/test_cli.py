@@ -159,13 +159,13 @@ def test_standard_input_and_pipes(photos):
     assert len(found["classes"]) == 5
 
 
-def test_detect_without_a_model_says_what_is_missing(lepton, photos):
-    status, out, err = lepton("detect", photos[0])
-    assert status == 1
-    assert out == ""
-    assert "--model" in err
-    assert "convert" in err
-    assert len(err.splitlines()) == 1
+def test_detect_without_a_model_finds_the_person_and_the_cat(lepton, photos):
+    portrait, cat = (next(photo for photo in photos if photo.stem == name) for name in ("astronaut", "cat"))
+    status, out, _ = lepton("detect", portrait, cat, "--json")
+    assert status == 0
+    found = [json.loads(line) for line in out.splitlines()]
+    assert {one["model"]["name"] for one in found} == {"yolox-nano-voc20"}
+    assert [[row["label"] for row in one["detections"]] for one in found] == [["person"], ["cat"]]
 
 
 def test_wrong_usage_ends_with_two(lepton, photos):

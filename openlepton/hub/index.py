@@ -12,7 +12,7 @@ from openlepton.errors import ModelNotFound
 ZOO = Path(__file__).parent.parent / "zoo"
 """The models that ship with the package: a folder each, called as its card is."""
 
-DEFAULTS: Mapping[str, str] = {"classify": "efficientnet-lite0"}
+DEFAULTS: Mapping[str, str] = {"classify": "efficientnet-lite0", "detect": "yolox-nano-voc20"}
 """The model that a task uses unless the caller names one."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
