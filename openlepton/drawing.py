@@ -120,15 +120,18 @@ def _draw_detections(canvas: Image, found: Detections, names: Sequence[str], wid
     if found.masks is not None:
         for row in boxes:
             _draw_mask(canvas, found.masks[row], colors[row], width)
+    labels = {row: _label_of(found, row, names, size, colors[row], canvas) for row in boxes}
+    hiding = set[int]()
+    if len(found) > CROWD:  # a tag larger than its object would hide the neighbours; a mask then needs no frame either
+        hiding = {row for row, tag in labels.items() if tag is not None and tag.pixels[..., 0].size > _area(boxes[row])}
     for row, box in boxes.items():
-        _draw_box(canvas, box, colors[row], width)
+        if row not in hiding or found.masks is None:
+            _draw_box(canvas, box, colors[row], width)
     tags: list[tuple[Image, _Tag]] = []
     taken = np.empty((len(boxes), 4), np.int64)
     for row, box in reversed(boxes.items()):  # the best choose their places first
-        track = "" if found.track_ids is None else f"#{found.track_ids[row]} "
-        score = f" {found.scores[row]:.0%}"
-        tag = _tag(track, names[found.class_ids[row]], score, size, colors[row], canvas.shape[1])
-        if tag is None or len(tag.pixels) > len(canvas):
+        tag = labels[row]
+        if tag is None or row in hiding:
             continue
         h, w = tag.pixels.shape[:2]
         x, y = _place(box, (h, w), taken[: len(tags)], canvas.shape, width)
@@ -138,6 +141,18 @@ def _draw_detections(canvas: Image, found: Detections, names: Sequence[str], wid
         _mix_corners(region, tag.color, tag.radius, 1.0)
         for part in _cross(region, tag.radius):
             region[part] = tag.pixels[part]
+
+
+def _label_of(found: Detections, row: int, names: Sequence[str], size: int, color: Color, canvas: Image) -> _Tag | None:
+    """Return the tag of one detection; None where the image is too small for it."""
+    track = "" if found.track_ids is None else f"#{found.track_ids[row]} "
+    score = f" {found.scores[row]:.0%}"
+    tag = _tag(track, names[found.class_ids[row]], score, size, color, canvas.shape[1])
+    return None if tag is None or len(tag.pixels) > len(canvas) else tag
+
+
+def _area(box: Rectangle) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _inside(box: Array, canvas: Image) -> Rectangle | None:

@@ -289,6 +289,27 @@ def test_a_mask_is_blended_exactly_and_its_outline_drawn():
     assert np.array_equal(picture[310:], image[310:])
 
 
+def test_in_a_crowd_an_object_smaller_than_its_tag_goes_without_one():
+    image = flat()
+    small = [
+        (10 + 20 * (k % 30), 10 + 30 * (k // 30), 18 + 20 * (k % 30), 20 + 30 * (k // 30)) for k in range(CROWD + 1)
+    ]
+    tagged, alone, large = (
+        (draw(image, found(image, boxes)) != 200).any(axis=2)
+        for boxes in (small[:CROWD], small, [*small, (50, 100, 500, 300)])
+    )
+    assert not alone[60:].any()
+    assert tagged.sum() > 2 * alone.sum()
+    assert large[60:].sum() > 2 * (450 + 200) * 3  # its frame, and a tag
+
+
+def test_in_a_crowd_the_mask_of_a_small_object_needs_no_frame():
+    image = flat()
+    small = [(10 + 20 * k, 10, 18 + 20 * k, 20) for k in range(CROWD + 1)]
+    empty = [rle_of_mask(np.zeros(image.shape[:2], bool))] * len(small)
+    assert (draw(image, found(image, small, masks=empty)) == image).all()
+
+
 def test_an_empty_mask_changes_nothing():
     image = noise()
     box = [(100, 130, 400, 300)]
