@@ -106,7 +106,7 @@ class Plain(nn.Module):
     def __init__(self, cin: int, cout: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2)
-        nn.init.kaiming_normal_(self.conv.weight, a=0.1)  # keeps the size of maps through layers that nothing norms
+        nn.init.kaiming_uniform_(self.conv.weight, a=0.1)  # keeps the size of maps through layers that nothing norms
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
