@@ -21,6 +21,7 @@ import numpy as np
 from openlepton.arrays import Array, Image
 from openlepton.errors import ImageError, UsageError, VideoNotFound, VideoUnreadable, missing_extra
 from openlepton.images import LIMITS, read_image
+from openlepton.video.trust import Trust
 
 if TYPE_CHECKING:
     import av
@@ -228,23 +229,25 @@ def _decoded(container: "InputContainer", stream: "VideoStream", name: str, *, l
     untimed = live and container.format.name in _UNTIMED
     clock = _Clock(float(stream.average_rate or stream.guessed_rate or FOLDER_FPS), untimed=untimed)
     reformatter = av.video.reformatter.VideoReformatter()  # kept, as setting one up costs as much as using it
-    whole = True  # since the last frame that stands by itself everything has been decoded
+    trust = Trust()
     seen = 0
     reached = Fraction(0)
     try:
         for packet in container.demux(stream):
             if packet.pts is not None and packet.duration:
                 reached = max(reached, (packet.pts + packet.duration) * (packet.time_base or Fraction(1)))
+            trust.packet(packet)
             try:
                 decoded = packet.decode()
             except av.InvalidDataError:
-                whole = False
+                trust.failed()
+                yield Shot(clock.after_s(), None)
                 continue
-            whole = whole and not packet.is_corrupt
-            for frame in decoded:
-                seen += 1
-                whole = not frame.is_corrupt and (whole or frame.key_frame)
-                yield Shot(clock.time_s(frame.time), partial(_picture, frame, reformatter) if whole else None)
+            seen += len(decoded)
+            for frame, trusted in trust.frames(decoded, stream.codec_context.reorder_depth):
+                yield Shot(clock.time_s(frame.time), partial(_picture, frame, reformatter) if trusted else None)
+        for frame, trusted in trust.rest():
+            yield Shot(clock.time_s(frame.time), partial(_picture, frame, reformatter) if trusted else None)
     except av.FFmpegError as error:
         if not isinstance(error, av.EOFError):
             raise VideoUnreadable(f"{name}: broken off after {clock.last_s:.2f} s ({_reason(error)})") from error
@@ -272,6 +275,11 @@ class _Clock:
         self.untimed = untimed
         self.first_s: float | None = None
         self.last_s = -self.step_s
+
+    def after_s(self) -> float:
+        """Return a time soon after the last frame, for one of which nothing is known."""
+        self.last_s = max(self.last_s, 0.0) + 1e-6
+        return self.last_s
 
     def time_s(self, stamp: float | None) -> float:
         """Return the time of the next frame, from 0."""
