@@ -24,6 +24,9 @@ def home(tmp_path_factory, photos, yolov5n_folder):
     card = folder / "my-yolov5n" / "card.toml"  # a user's model has names, the fixture's are numbers
     card.write_text(card.read_text(encoding="utf-8").replace('"class0"', '"person"'), encoding="utf-8")
     shutil.copy(ROOT / "tests" / "fixtures" / "yolov5" / "yolov5n.pt", folder / "yolov5n.pt")
+    for suffix in ("cfg", "weights"):
+        shutil.copy(ROOT / "tests" / "fixtures" / "darknet" / f"yolov3-kind.{suffix}", folder / f"yolov3.{suffix}")
+    (folder / "coco.names").write_text("person\nbicycle\ncar\n")
     (folder / "photos").mkdir()
     for photo in photos:
         shutil.copy(photo, folder / "photos" / photo.name)
@@ -37,7 +40,7 @@ def home(tmp_path_factory, photos, yolov5n_folder):
     return folder
 
 
-SLOW = {"train.py", "convert.py", "evaluate.py"}
+SLOW = {"train.py", "convert.py", "darknet.py", "evaluate.py"}
 RUNS = [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW)) for path in EXAMPLES]
 
 
