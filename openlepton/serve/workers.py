@@ -7,6 +7,7 @@ import multiprocessing
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain, repeat
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
@@ -196,7 +197,7 @@ class Pool:
             self._changed()
 
     async def _replace(self, share: Share) -> Worker:
-        for wait_s in (*_WAITS_S, *iter(lambda: _WAITS_S[-1], None)):
+        for wait_s in chain(_WAITS_S, repeat(_WAITS_S[-1])):
             await asyncio.sleep(wait_s)
             worker = Worker(self._setup, share)
             try:
