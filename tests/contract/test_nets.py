@@ -10,13 +10,22 @@ from torch import nn
 from openlepton.nets import NETS
 from openlepton.nets.export import export_onnx, parity
 
-DETECTORS = [name for name, net in NETS.items() if net.task == "detect"]
+DETECTORS = [name for name, net in NETS.items() if net.task in ("detect", "segment")]
 NARROW = {name: {"width": 1 / 16} for name in NETS if name.startswith(("yolov1", "yolov3"))}
 """What makes small networks of those whose depth is that of the large ones, and whose size costs memory."""
-QUICK = ("yolov1-local", "yolov1-tiny", "yolov3-tiny", "yolov5n", "yolov5n6", "yolox-nano", "efficientnet-lite0")
+QUICK = (
+    "yolov1-local",
+    "yolov1-tiny",
+    "yolov3-tiny",
+    "yolov5n",
+    "yolov5n6",
+    "yolov5n-seg",
+    "yolox-nano",
+    "efficientnet-lite0",
+)
 SMALL = [name for name in NETS if name in QUICK]
 SIZE = 128  # a multiple of every network's stride
-TOLERANCE = {"boxes": 0.02, "scores": 1e-4}
+TOLERANCE = {"boxes": 0.02, "scores": 1e-4, "coeffs": 1e-3, "protos": 1e-3}
 
 
 def sized(name: str) -> dict[str, Any]:
@@ -41,7 +50,10 @@ def test_outputs_keep_the_contract_in_name_and_shape(name: str) -> None:
         cells = sum((SIZE // stride) ** 2 for stride in network.config.strides)
         boxes = getattr(network.config, "boxes", 1)  # of a cell
         rows = cells * (len(network.config.anchors[0]) if hasattr(network.config, "anchors") else boxes)
-        assert shapes == {"boxes": (2, rows, 4), "scores": (2, rows, 3)}
+        wanted = {"boxes": (2, rows, 4), "scores": (2, rows, 3)}
+        if NETS[name].task == "segment":
+            wanted |= {"coeffs": (2, rows, 32), "protos": (2, 32, SIZE // 4, SIZE // 4)}
+        assert shapes == wanted
     else:
         assert shapes == {"scores": (2, 3)}
 
@@ -54,7 +66,7 @@ def test_classes_change_nothing_but_the_last_layer(name: str) -> None:
     changed = {key for key in few if few[key] != many[key]}
     assert few.keys() == many.keys()
     assert changed
-    layer = re.escape(list(few)[-1].rsplit(".", 1)[0])
+    layer = re.escape([key for key in few if ".proto." not in key][-1].rsplit(".", 1)[0])
     last = re.sub(r"\d+", r"\\d+", layer) + r"\.\w+"  # of any level
     assert all(re.fullmatch(last, key) for key in changed)
 
@@ -77,7 +89,7 @@ def test_the_graph_equals_the_network(name: str) -> None:
     with torch.no_grad():
         network(torch.rand(4, 3, SIZE, SIZE))  # the norms learn what their maps look like
     network.eval()
-    any_size = name in DETECTORS and not NETS[name].fixed_size
+    any_size = NETS[name].task != "classify" and not NETS[name].fixed_size
     graph = export_onnx(network, (SIZE, SIZE), any_size=any_size)
     shapes = [(1, 3, SIZE, SIZE), (3, 3, SIZE, SIZE)] + ([(2, 3, 64, 192)] if any_size else [])
     found = parity(network, graph, shapes, tolerance=TOLERANCE)

@@ -102,7 +102,12 @@ def test_the_graph_has_the_inputs_and_outputs_of_the_contract(name):
     assert (images.name, images.element_type, images.dims[1]) == ("images", "float32", 3)
     assert isinstance(images.dims[0], str), "the batch is fixed"
     found = {port.name: port.element_type for port in facts.outputs}
-    wanted = {"classify": {"scores"}, "detect": {"boxes", "scores"}}[folder.card.task]
+    wanted = {
+        "classify": {"scores"},
+        "detect": {"boxes", "scores"},
+        "segment": {"boxes", "scores", "coeffs", "protos"},
+        "semantic": {"scores"},
+    }[folder.card.task]
     assert found == dict.fromkeys(wanted, "float32")
 
 
@@ -123,7 +128,7 @@ def test_a_photograph_gives_what_the_contract_says(name, photo):
     assert scores.max() <= 1
     if model.card.task == "classify":
         assert scores.sum() == pytest.approx(1, abs=1e-4)
-    else:
+    elif model.card.task in ("detect", "segment"):
         assert outputs["boxes"].shape == (*scores.shape[:2], 4)
         assert np.isfinite(outputs["boxes"]).all()
 
