@@ -26,6 +26,7 @@ STATUS: Mapping[type[OpenLeptonError], int] = {
     errors.NotFound: 404,
     errors.JobNotFound: 404,
     errors.ModelNotFound: 404,
+    errors.DataNotFound: 404,
     errors.JobUnfinished: 409,
     errors.Overloaded: 503,
     errors.Draining: 503,

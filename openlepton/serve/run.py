@@ -1,6 +1,7 @@
 """A server from its start to its end: the socket, the signals, and an exit status that says whether all was finished."""
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ def serve(app: FastAPI, settings: Settings, drain: Callable[[], None], tell: Tel
         UsageError: The address cannot be had.
         OpenLeptonError: What keeps the workers from starting.
     """
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app,
         http=_protocol(settings.limits),

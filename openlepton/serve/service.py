@@ -201,14 +201,18 @@ def _picture(value: Any, *, limits: Limits) -> Any:
 
 
 def _result(value: Any) -> bytes:
-    def plain(inner: Any) -> Any:
-        if hasattr(inner, "to_dict"):
-            return inner.to_dict()
-        if hasattr(inner, "tolist"):
-            return inner.tolist()
-        raise TypeError(type(inner).__name__)
-
     try:
-        return b'{"result":' + to_json(value, fallback=plain, inf_nan_mode="null") + b"}"
-    except (PydanticSerializationError, TypeError) as error:
+        return b'{"result":' + to_json(_plain(value), inf_nan_mode="null") + b"}"
+    except PydanticSerializationError as error:
         raise TypeError(f"the result cannot be JSON: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return what pydantic can write, with results and arrays as plain numbers and strings."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

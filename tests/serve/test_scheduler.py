@@ -1,0 +1,276 @@
+"""The queue before the workers, with real worker processes."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+from serve_handlers import BrokenSetup, EchoSetup
+
+from openlepton.errors import (
+    DeadlineExceeded,
+    Draining,
+    ModelFailed,
+    OpenLeptonError,
+    Overloaded,
+    RequestInvalid,
+    WorkerLost,
+)
+from openlepton.serve import pace
+from openlepton.serve.child import Share
+from openlepton.serve.scheduler import Scheduler, Work
+from openlepton.serve.settings import Settings
+
+
+def work(body: str, model: str = "echo", **extra) -> Work:
+    return Work("predict", model, body.encode(), extra=extra)
+
+
+def scheduled(tmp_path, scenario, *, workers: int = 1, shares=None, **settings):
+    """Run `scenario(scheduler, log)` against a scheduler with real workers; return what it returns."""
+    log = tmp_path / "log"
+    log.touch()
+
+    async def main():
+        scheduler = Scheduler(EchoSetup(str(log)), Settings(**settings))
+        await scheduler.start(shares or [Share()] * workers)
+        try:
+            return await scenario(scheduler, lambda: [line.split(" ", 2) for line in log.read_text().splitlines()])
+        finally:
+            await scheduler.stop()
+            assert all(worker._process.exitcode is not None for worker in scheduler.pool.workers)
+
+    return asyncio.run(main())
+
+
+def test_answers_go_to_those_who_asked_and_say_how_long_it_took(tmp_path):
+    async def scenario(scheduler, log):
+        answers = await asyncio.gather(*(scheduler.submit(work(f"n{n}"), 10) for n in range(20)))
+        assert [answer.body for answer in answers] == [b'{"echo": "n%d"}' % n for n in range(20)]
+        slow = await scheduler.submit(work("sleep 0.1"), 10)
+        assert 0.1 <= slow.run_s < 1
+        assert scheduler.counts["done"] == 21
+        assert {line[0] for line in log()} == {str(worker.pid) for worker in scheduler.pool.workers}
+
+    scheduled(tmp_path, scenario, workers=2)
+
+
+def test_no_more_than_the_queue_admits_are_taken_and_none_that_would_be_late(tmp_path):
+    async def scenario(scheduler, log):
+        waiting = [scheduler.submit(work("sleep 0.05"), 10) for _ in range(5)]  # one runs, four wait
+        assert scheduler.refusal() is None
+        waiting.append(scheduler.submit(work("sleep 0.05"), 10))
+        assert isinstance(scheduler.refusal(), Overloaded)
+        assert scheduler.refusal(0) is None
+        await asyncio.gather(*waiting)
+        again = await asyncio.gather(*(scheduler.submit(work("sleep 0.05"), 10) for _ in range(4)))
+        assert all(answer.run_s >= 0.05 for answer in again)  # it knows now what an item takes
+        waiting = [scheduler.submit(work("sleep 0.05"), 10) for _ in range(4)]
+        assert isinstance(scheduler.refusal(1, 0.01), Overloaded)
+        assert scheduler.refusal(1, 5.0) is None
+        assert 0.02 < scheduler.wait_s() < 1
+        await asyncio.gather(*waiting)
+        assert scheduler.wait_s() == 0
+
+    scheduled(tmp_path, scenario, queue=5)
+
+
+def test_what_cannot_be_begun_in_time_is_not_begun_at_all(tmp_path):
+    async def scenario(scheduler, log):
+        first = scheduler.submit(work("sleep 0.3"), 10)
+        late = scheduler.submit(work("late"), 0.05)
+        started = time.perf_counter()
+        with pytest.raises(DeadlineExceeded):
+            await late
+        assert time.perf_counter() - started < 0.25  # at its deadline, not when the worker was free
+        await first
+        await scheduler.submit(work("after"), 10)
+        assert "late" not in {line[2] for line in log()}
+        assert scheduler.counts["late"] == 1
+
+    scheduled(tmp_path, scenario)
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun(tmp_path):
+    async def scenario(scheduler, log):
+        first = scheduler.submit(work("sleep 0.2"), 10)
+        dropped = [scheduler.submit(work(f"dropped {n}"), 10) for n in range(10)]
+        kept = scheduler.submit(work("kept"), 10)
+        for future in dropped:
+            future.cancel()
+        await asyncio.gather(first, kept)
+        assert [line[2] for line in log()] == ["sleep 0.2", "kept"]
+        assert scheduler.waiting == 0
+        assert scheduler.counts["dropped"] == 10
+
+    scheduled(tmp_path, scenario)
+
+
+def test_an_item_that_kills_its_workers_fails_alone(tmp_path):
+    async def scenario(scheduler, log):
+        futures = [scheduler.submit(work(body), 30) for body in ("a", "b", "die", "c", "d", "raise", "refuse", "e")]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        assert [type(result).__name__ for result in results] == [
+            "Answer", "Answer", "WorkerLost", "Answer", "Answer", "OpenLeptonError", "RequestInvalid", "Answer",
+        ]  # fmt: skip
+        assert isinstance(results[2], WorkerLost)
+        assert isinstance(results[6], RequestInvalid)
+        assert "secret" not in str(results[5])
+        assert [line[2] for line in log()].count("die") == 2  # tried once more, in case the worker was to blame
+        assert scheduler.counts["retried"] >= 1
+
+    scheduled(tmp_path, scenario, workers=2)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_item_done_by_another(tmp_path):
+    async def scenario(scheduler, log):
+        slow = scheduler.submit(work("sleep 0.4"), 30)
+        await asyncio.sleep(0.1)
+        victim = int(log()[0][0])
+        os.kill(victim, signal.SIGKILL)
+        await asyncio.sleep(0.05)
+        assert not scheduler.pool.whole
+        assert (await slow).body == b'{"echo": "sleep 0.4"}'
+        while not scheduler.pool.whole:
+            await asyncio.sleep(0.02)
+        assert victim not in {worker.pid for worker in scheduler.pool.workers}
+        assert scheduler.pool.restarts == 1
+        assert (await scheduler.submit(work("after"), 10)).body == b'{"echo": "after"}'
+
+    scheduled(tmp_path, scenario, workers=2)
+
+
+def test_a_lost_worker_is_survived_when_it_is_the_only_one(tmp_path):
+    async def scenario(scheduler, log):
+        body = f"die-once {tmp_path / 'flag'}"
+        waiting = [scheduler.submit(work(text), 30) for text in (body, "next")]
+        assert [answer.body for answer in await asyncio.gather(*waiting)] == [b"{}", b'{"echo": "next"}']
+
+    scheduled(tmp_path, scenario)
+
+
+def test_a_worker_that_never_ends_is_ended(tmp_path):
+    async def scenario(scheduler, log):
+        stuck = scheduler.submit(work("sleep 60"), 30)
+        with pytest.raises(DeadlineExceeded):
+            await stuck
+        assert (await scheduler.submit(work("after"), 30)).body == b'{"echo": "after"}'
+        assert [line[2] for line in log()] == ["sleep 60", "after"]
+
+    scheduled(tmp_path, scenario, run_s=0.3)
+
+
+def test_items_go_together_only_where_that_helps_and_a_bad_one_spoils_nothing(tmp_path):
+    async def scenario(scheduler, log):
+        scheduler.together["echo"] = 4
+        first = scheduler.submit(work("sleep 0.1", "slow"), 10)
+        many = [scheduler.submit(work(body), 10) for body in ("a", "refuse", "b", "c", "d")]
+        other = scheduler.submit(work("e", "slow"), 10)
+        results = await asyncio.gather(first, *many, other, return_exceptions=True)
+        assert [isinstance(result, Exception) for result in results] == [False, False, True, False, False, False, False]
+        assert [line[2] for line in log()] == ["sleep 0.1", "a,refuse,b,c", "d", "e"]
+
+    scheduled(tmp_path, scenario)
+
+
+def test_a_group_whose_worker_dies_is_tried_again_one_by_one(tmp_path):
+    async def scenario(scheduler, log):
+        scheduler.together["echo"] = 8
+        first = scheduler.submit(work("sleep 0.1", "slow"), 10)
+        many = [scheduler.submit(work(body), 30) for body in ("a", "die", "b")]
+        results = await asyncio.gather(first, *many, return_exceptions=True)
+        assert [type(result).__name__ for result in results] == ["Answer", "Answer", "WorkerLost", "Answer"]
+
+    scheduled(tmp_path, scenario)
+
+
+def test_jobs_wait_for_requests_but_get_a_turn(tmp_path):
+    async def scenario(scheduler, log):
+        first = scheduler.submit(work("sleep 0.1"), 10)
+        jobs = [scheduler.submit(work(f"job {n}", job="j"), 30, job=True) for n in range(4)]
+        requests = [scheduler.submit(work(f"request {n}"), 30) for n in range(20)]
+        await asyncio.gather(first, *jobs, *requests)
+        order = [line[2].split()[0] for line in log()][1:]
+        assert order[:3] == ["request"] * 3
+        first_job = order.index("job")
+        assert first_job <= 8
+        assert order[first_job : first_job + 8].count("job") == 1
+        assert scheduler.refusal() is None
+
+    scheduled(tmp_path, scenario)
+
+
+def test_pieces_of_one_video_go_to_one_worker(tmp_path):
+    async def scenario(scheduler, log):
+        for start in range(6):
+            piece = Work("frames", "echo", f"piece {start}".encode(), extra={"job": "v", "count": 8, "start": start})
+            await scheduler.submit(piece, 30, job=True)
+        assert len({line[0] for line in log()}) == 1
+
+    scheduled(tmp_path, scenario, workers=2)
+
+
+def test_only_an_item_that_is_alone_gets_all_cores(tmp_path):
+    async def scenario(scheduler, log):
+        await scheduler.submit(work("alone"), 10)
+        await asyncio.gather(*(scheduler.submit(work(f"{n}"), 10) for n in range(4)))
+        modes = {line[2]: line[1] for line in log()}
+        assert modes["alone"] == "wide"
+        assert [modes[str(n)] for n in range(1, 4)] == ["narrow"] * 3
+
+    scheduled(tmp_path, scenario, shares=[Share(1, 2), Share(1)])
+
+
+def test_a_stop_finishes_what_runs_and_tells_the_rest(tmp_path):
+    async def scenario(scheduler, log):
+        running = scheduler.submit(work("sleep 0.2"), 10)
+        scheduler.drain()
+        assert isinstance(scheduler.refusal(), Draining)
+        assert (await running).body == b'{"echo": "sleep 0.2"}'
+
+    scheduled(tmp_path, scenario)
+
+
+def test_a_model_that_cannot_be_loaded_is_told_and_leaves_nobody_behind():
+    async def main():
+        scheduler = Scheduler(BrokenSetup(), Settings())
+        with pytest.raises(ModelFailed, match="the model is broken"):
+            await scheduler.start([Share(), Share()])
+        await scheduler.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("cores", "left", "said"),
+    [
+        (1, 1, ["1 worker with 1 thread each"]),
+        (2, 2, ["2 workers with 1 thread each rather than 1 worker with 2 threads (echo: 200/s against 100/s)"]),
+        (3, 1, ["1 worker with 3 threads rather than 3 workers with 1 thread each (echo: 500/s against 300/s)"]),
+    ],
+)
+def test_the_way_to_use_the_processor_is_measured_and_told(tmp_path, monkeypatch, cores, left, said):
+    monkeypatch.setattr(pace, "usable_cores", lambda: cores)
+    lines = []
+
+    async def main():
+        (tmp_path / "log").touch()
+        scheduler = Scheduler(EchoSetup(str(tmp_path / "log")), Settings())
+        await pace.settle(scheduler, None, lines.append, measure="echo")
+        try:
+            assert scheduler.pool.size == left
+            assert (await scheduler.submit(work("a"), 10)).body == b'{"echo": "a"}'
+            return (tmp_path / "log").read_text().split()[1]
+        finally:
+            await scheduler.stop()
+
+    assert asyncio.run(main()) == "narrow"  # no faster alone: what was made for that was given back
+    assert lines == said
+
+
+def test_an_error_of_a_worker_keeps_its_class_across_the_line():
+    from openlepton.serve.problems import BY_CODE, error_of
+
+    assert isinstance(error_of("image-too-large", "x"), BY_CODE["image-too-large"])
+    assert type(error_of("from-the-future", "x")) is OpenLeptonError
