@@ -251,3 +251,20 @@ def test_a_fused_network_is_not_written_as_another(tmp_path: Path) -> None:
     write_weights(network, tmp_path / "fused.weights")
     with pytest.raises(CheckpointMismatch, match="truncated"):
         read_weights(read("yolov2-kind"), tmp_path / "fused.weights")
+
+
+def test_a_shortcut_adds_of_several_maps_what_they_share() -> None:
+    head = "[net]\nheight=5\nwidth=6\nchannels=3\n"
+    layers = [f"[convolutional]\nfilters={filters}\nactivation=linear\n" for filters in (2, 6, 4)]
+    network = Darknet(
+        plan(head + "".join(layers) + "[shortcut]\nfrom=-2,-3\nactivation=leaky\n[avgpool]\n[softmax]")
+    ).eval()
+    with torch.no_grad():
+        a = network.layers[0](torch.rand(1, 3, 5, 6))
+        b = network.layers[1](a)
+        c = network.layers[2](b)
+        wanted = c.clone() + b[:, :4]
+        wanted[:, :2] += a
+        found = network.layers[3](c, b, a)
+    torch.testing.assert_close(found, torch.nn.functional.leaky_relu(wanted, 0.1))
+    assert network.config.layers[3].reads == (2, 1, 0)

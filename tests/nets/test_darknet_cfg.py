@@ -145,7 +145,10 @@ def test_our_yolov1_is_the_published_one_in_size(kind: str, size: int) -> None:
     assert (found.any_size, found.size_hw, found.classes) == (False, (448, 448), 20)
 
 
-@pytest.mark.parametrize("network", ["darknet53", "spp", "tiny", "v1 tiny", "v1 local", "v1 paper"])
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param("darknet53", marks=pytest.mark.slow), "spp", "tiny", "v1 tiny", "v1 local", "v1 paper"],
+)
 def test_what_is_written_computes_the_same_when_it_is_read(network: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     if network.startswith("v1"):
