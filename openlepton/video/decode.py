@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
@@ -82,9 +83,7 @@ def camera_number(source: Source) -> int | None:
 
 def display_name(source: Source) -> str:
     """Return what a source is called in results and messages: its text, without the password of a URL."""
-    if isinstance(source, int):
-        return str(source)
-    text = os.fspath(source)
+    text = os.fspath(source) if isinstance(source, os.PathLike) else str(source)
     return re.sub(r"(?<=://)[^/@\s]*@", "", text) if is_url(text) else text
 
 
@@ -212,8 +211,8 @@ def _container(name: str, timeout_s: float) -> "Iterator[InputContainer]":
 def _video_stream(container: "InputContainer", name: str, threads: int, *, live: bool) -> "VideoStream":
     streams = container.streams
     if not streams.video:
-        kinds = ", ".join(sorted({stream.type for stream in streams})) or "nothing"
-        raise VideoUnreadable(f"{name}: has no video in it, only {kinds}")
+        kinds = ", ".join(sorted({stream.type for stream in streams}))
+        raise VideoUnreadable(f"{name}: has no video in it{kinds and f', only {kinds}'}")
     stream = streams.video[0]
     context = stream.codec_context
     if context.width * context.height > LIMITS.max_pixels:
@@ -227,6 +226,7 @@ def _video_stream(container: "InputContainer", name: str, threads: int, *, live:
 def _decoded(container: "InputContainer", stream: "VideoStream", name: str, *, live: bool) -> Iterator[Shot]:
     av = import_av()
     untimed = live and container.format.name in _UNTIMED
+    stamp = _decoding_time if container.format.name == "avi" else attrgetter("time")
     clock = _Clock(float(stream.average_rate or stream.guessed_rate or FOLDER_FPS), untimed=untimed)
     reformatter = av.video.reformatter.VideoReformatter()  # kept, as setting one up costs as much as using it
     trust = Trust()
@@ -245,9 +245,9 @@ def _decoded(container: "InputContainer", stream: "VideoStream", name: str, *, l
                 continue
             seen += len(decoded)
             for frame, trusted in trust.frames(decoded, stream.codec_context.reorder_depth):
-                yield Shot(clock.time_s(frame.time), partial(_picture, frame, reformatter) if trusted else None)
+                yield Shot(clock.time_s(stamp(frame)), partial(_picture, frame, reformatter) if trusted else None)
         for frame, trusted in trust.rest():
-            yield Shot(clock.time_s(frame.time), partial(_picture, frame, reformatter) if trusted else None)
+            yield Shot(clock.time_s(stamp(frame)), partial(_picture, frame, reformatter) if trusted else None)
     except av.FFmpegError as error:
         if not isinstance(error, av.EOFError):
             raise VideoUnreadable(f"{name}: broken off after {clock.last_s:.2f} s ({_reason(error)})") from error
@@ -288,8 +288,17 @@ class _Clock:
         if stamp is not None and self.first_s is None:
             self.first_s = stamp - max(self.last_s + self.step_s, 0.0)
         now = None if stamp is None or self.first_s is None else stamp - self.first_s
-        self.last_s = now if now is not None and now > self.last_s else self.last_s + self.step_s
-        return self.last_s
+        if now is None or now <= self.last_s:
+            now = self.last_s + self.step_s
+        elif self.last_s >= 0:
+            self.step_s = now - self.last_s
+        self.last_s = now
+        return now
+
+
+def _decoding_time(frame: "av.VideoFrame") -> float | None:
+    """Return the frame's time in an AVI, which only counts frames, in the order of decoding."""
+    return None if frame.dts is None or frame.time_base is None else float(frame.dts * frame.time_base)
 
 
 def _picture(frame: "av.VideoFrame", reformatter: "VideoReformatter") -> Image:

@@ -59,6 +59,7 @@ class VideoWriter:
         self._opened: tuple[OutputContainer, VideoStream] | None = None
         self._shape: tuple[int, ...] = ()
         self._count = 0
+        self._failed = False
         self._first_s = 0.0
         self._held: VideoFrame | None = None  # the last frame, until it is known how long it is shown
         self._held_ticks = -1
@@ -103,11 +104,13 @@ class VideoWriter:
         container, stream = opened
         with self._writing():
             try:
-                if held is not None:
+                if held is not None and not self._failed:  # FFmpeg crashes if it is made to go on
                     self._encode(container, stream, held)
-                container.mux(stream.encode())
+                    container.mux(stream.encode())
             finally:
                 container.close()
+            if self._failed:
+                raise OutputError(f"{self.path}: is not whole; what could be written is {self._part}")
             self._part.replace(self.path)
 
     def __enter__(self) -> Self:
@@ -155,6 +158,7 @@ class VideoWriter:
         try:
             yield
         except OSError as error:  # of PyAV too
+            self._failed = True
             raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
 
