@@ -40,6 +40,12 @@ def stack_call(module: str, name: str, *args: str) -> bytes:
     return b"\x80\x04" + text(module) + text(name) + b"\x93(" + b"".join(map(text, args)) + b"tR."
 
 
+def method_call(builtins: str, module: str, name: str, method: str) -> bytes:
+    """A pickle that Python's own reader would take as a call of `module.name.method`, which it finds by `getattr`."""
+    found = f"c{builtins}\ngetattr\nc{module}\n{name}\n".encode() + text(method) + b"\x86R"
+    return b"\x80\x02" + found + b"(" + text("touch pwned") + b"tR."
+
+
 def tensor(key: str, shape: tuple[int, ...], kind: str = "FloatStorage", /, **lies: Any) -> bytes:
     """The steps that describe a contiguous tensor; `lies` replace its offset, strides or number of elements."""
     strides = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
@@ -149,6 +155,12 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "eval": (call("builtins", "eval", "open('pwned','w')"), "builtins.eval"),
     "exec": (call("__builtin__", "exec", "open('pwned','w')"), "__builtin__.exec"),
     "getattr": (call("builtins", "getattr", "a", "b"), "builtins.getattr"),
+    "method": (method_call("__builtin__", "os", "system", "__call__"), "os.system.__call__"),
+    "method of a network": (method_call("builtins", "models.yolo", "Detect", "__init__"), "models.yolo.Detect.__init__"),
+    "getattr twice": (
+        method_call("builtins", "models.yolo", "Detect", "forward")[:-1] + b"cbuiltins\ngetattr\n.",
+        "builtins.getattr",
+    ),
     "import": (call("importlib", "import_module", "antigravity"), "importlib.import_module"),
     "hub": (call("torch.hub", "load", "evil/repo", "net"), "torch.hub.load"),
     "load": (call("torch", "load", "other.pt"), "torch.load"),
@@ -299,6 +311,8 @@ def test_many_unknown_globals_are_named_in_part(archive_of: ArchiveOf) -> None:
         ("collections", "OrderedDict", True),
         ("models", "Model", False),
         ("models.yolo", "Model.forward", False),
+        ("models.yolo", "Detect.forward", True),  # segmenters keep a reference to it
+        ("models.common", "Detect.forward", False),
         ("models.yolo.", "Model", False),
         ("models..yolo", "Model", False),
         ("modelsx.yolo", "Model", False),

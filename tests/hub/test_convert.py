@@ -311,12 +311,12 @@ def test_what_would_compute_something_else_is_refused(
 
 
 def test_other_tasks_come_later(trained: Callable[..., Any], write_foreign: Write, tmp_path: Path) -> None:
-    def segment(model: Any, checkpoint: dict[str, Any]) -> None:
-        type(model).__name__ = type(model).__qualname__ = "SegmentationModel"
-        sys.modules["models.yolo"].SegmentationModel = type(model)  # type: ignore[attr-defined]
+    def classify(model: Any, checkpoint: dict[str, Any]) -> None:
+        type(model).__name__ = type(model).__qualname__ = "ClassificationModel"
+        sys.modules["models.yolo"].ClassificationModel = type(model)  # type: ignore[attr-defined]
 
-    message = refused(write_foreign(trained("n", 2), edit=segment), tmp_path, CheckpointRefused)
-    assert "a segmentation checkpoint; this release converts detectors" in message
+    message = refused(write_foreign(trained("n", 2), edit=classify), tmp_path, CheckpointRefused)
+    assert "a classification checkpoint; this release converts detectors and segmenters" in message
 
 
 def test_a_folder_in_use_is_left_alone(published: Path, tmp_path: Path) -> None:
