@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
@@ -25,8 +24,9 @@ from openlepton.images import LIMITS, read_image
 from openlepton.video.trust import Trust
 
 if TYPE_CHECKING:
-    import av
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
@@ -226,35 +226,57 @@ def _video_stream(container: "InputContainer", name: str, threads: int, *, live:
 def _decoded(container: "InputContainer", stream: "VideoStream", name: str, *, live: bool) -> Iterator[Shot]:
     av = import_av()
     untimed = live and container.format.name in _UNTIMED
-    stamp = _decoding_time if container.format.name == "avi" else attrgetter("time")
+    order = "dts" if container.format.name == "avi" else "pts"  # an AVI only counts frames, in the order of decoding
     clock = _Clock(float(stream.average_rate or stream.guessed_rate or FOLDER_FPS), untimed=untimed)
     reformatter = av.video.reformatter.VideoReformatter()  # kept, as setting one up costs as much as using it
     trust = Trust()
-    seen = 0
+    seen, why = 0, ""
     reached = Fraction(0)
-    try:
-        for packet in container.demux(stream):
+
+    def shots(frames: "list[tuple[VideoFrame, bool]]") -> Iterator[Shot]:
+        for frame, trusted in frames:
+            ticks = getattr(frame, order)
+            time_s = clock.time_s(
+                None if ticks is None or stream.time_base is None else float(ticks * stream.time_base)
+            )
+            yield Shot(time_s, partial(_picture, frame, reformatter) if trusted else None)
+
+    for packet in _packets(container, stream):
+        if isinstance(packet, Exception):
+            yield from shots(trust.rest())
+            raise VideoUnreadable(f"{name}: broken off after {clock.last_s:.2f} s ({_reason(packet)})") from packet
+        if packet is not None:
+            trust.packet(packet)
             if packet.pts is not None and packet.duration:
                 reached = max(reached, (packet.pts + packet.duration) * (packet.time_base or Fraction(1)))
-            trust.packet(packet)
-            try:
-                decoded = packet.decode()
-            except av.InvalidDataError:
-                trust.failed()
-                yield Shot(clock.after_s(), None)
-                continue
-            seen += len(decoded)
-            for frame, trusted in trust.frames(decoded, stream.codec_context.reorder_depth):
-                yield Shot(clock.time_s(stamp(frame)), partial(_picture, frame, reformatter) if trusted else None)
-        for frame, trusted in trust.rest():
-            yield Shot(clock.time_s(stamp(frame)), partial(_picture, frame, reformatter) if trusted else None)
-    except av.FFmpegError as error:
-        if not isinstance(error, av.EOFError):
-            raise VideoUnreadable(f"{name}: broken off after {clock.last_s:.2f} s ({_reason(error)})") from error
+        try:
+            decoded = stream.decode(packet)
+        except av.EOFError:
+            continue  # emptied already
+        except av.FFmpegError as error:
+            trust.failed()
+            why = f" that can be decoded ({_reason(error)})"
+            yield Shot(clock.after_s(), None)
+            continue
+        seen += len(decoded)
+        yield from shots(trust.frames(decoded, stream.codec_context.reorder_depth))
+    yield from shots(trust.rest())
     if not seen:
-        raise VideoUnreadable(f"{name}: has no frames")
+        raise VideoUnreadable(f"{name}: has no frames{why}")
     if not live:
         _check_end(stream, name, reached)
+
+
+def _packets(container: "InputContainer", stream: "VideoStream") -> "Iterator[Packet[VideoStream] | Exception | None]":
+    """Yield the packets of a stream; where it breaks off None, which empties the decoder, and then the error."""
+    av = import_av()
+    try:
+        yield from container.demux(stream)
+    except av.EOFError:
+        yield None
+    except av.FFmpegError as error:
+        yield None
+        yield error
 
 
 def _check_end(stream: "VideoStream", name: str, reached: Fraction) -> None:
@@ -296,12 +318,7 @@ class _Clock:
         return now
 
 
-def _decoding_time(frame: "av.VideoFrame") -> float | None:
-    """Return the frame's time in an AVI, which only counts frames, in the order of decoding."""
-    return None if frame.dts is None or frame.time_base is None else float(frame.dts * frame.time_base)
-
-
-def _picture(frame: "av.VideoFrame", reformatter: "VideoReformatter") -> Image:
+def _picture(frame: "VideoFrame", reformatter: "VideoReformatter") -> Image:
     image = cast("Image", reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
     turn = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}.get(
         frame.rotation % 360
