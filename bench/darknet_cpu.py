@@ -59,6 +59,9 @@ def files(folder: Path, size: int) -> tuple[Path, Path, Path]:
             part.momentum = None
     with torch.no_grad():
         network.train()(torch.rand(2, 3, size, size))
+        for level in network.levels:  # scores of every size, so that comparing them says something
+            level.head[1].weight.normal_(0, 0.05)
+            level.head[1].bias.zero_()
     cfg, weights, tensor = (folder / name for name in ("net.cfg", "net.weights", "image.npy"))
     write_darknet(network, cfg, weights, (size, size))
     np.save(tensor, np.random.default_rng(0).random((3, size, size), np.float32))
@@ -72,6 +75,7 @@ def difference(folder: Path, model: Path, given: list[str], opencv: str) -> floa
     with np.load(folder / "a.npz") as ours, np.load(folder / "b.npz") as theirs:
         a, b = ours["scores"][0], np.concatenate([theirs[key] for key in theirs.files])[:, 5:]
     a = np.where(a > 0.2, a, 0)  # OpenCV leaves out what is below
+    assert (a > 0).mean() > 0.01
     return float(np.abs(np.sort(a.max(1)) - np.sort(b.max(1))).max())
 
 

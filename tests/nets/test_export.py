@@ -134,3 +134,35 @@ def test_parity_wants_a_network_in_evaluation_mode(graph: bytes) -> None:
 def test_unknown_weight_types_are_refused(network: yolov5.Yolov5) -> None:
     with pytest.raises(UsageError, match="expected float32 or float16, got 'int8'"):
         export.export_onnx(network, weights="int8")  # type: ignore[arg-type]
+
+
+class Far(nn.Module):
+    """A detector of one box as far away as asked, and farther by the share `off`."""
+
+    outputs = ("boxes", "scores")
+
+    def __init__(self, far: float, off: float = 0.0) -> None:
+        super().__init__()
+        self.far, self.off = far, off
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((1, 2, 3))[:, None, None] * 0 + self.far * (1 + self.off)
+
+    def decode(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return raw.expand(-1, 1, 4), raw * 0
+
+    def fused(self) -> "Far":
+        return self
+
+
+@pytest.mark.parametrize(
+    ("far", "off", "passes"), [(100, 4e-4, True), (100, 6e-4, False), (1e6, 4e-5, True), (1e6, 6e-5, False)]
+)
+def test_a_box_beyond_a_thousand_pixels_may_differ_in_proportion(far: float, off: float, passes: bool) -> None:
+    graph, other = export.export_onnx(Far(far).eval(), (32, 32)), Far(far, off).eval()
+    if passes:
+        found = export.parity(other, graph, [(1, 3, 32, 32)], tolerance={"boxes": 0.05, "scores": 1e-4})
+        assert found.largest["boxes"] == pytest.approx(0.04, rel=0.02)
+    else:
+        with pytest.raises(ParityFailed, match=r"boxes: differs by 0\.06"):
+            export.parity(other, graph, [(1, 3, 32, 32)], tolerance={"boxes": 0.05, "scores": 1e-4})
