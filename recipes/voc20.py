@@ -66,20 +66,36 @@ CHINESE = {
     "train": "火车",
     "tvmonitor": "显示器",
 }
-PUBLISHED = "published by Megvii for COCO, its 80 classes cut to these 20, nothing trained"
+TUNED = "recipes/voc20.py VOC20 yolox_nano.onnx OUT"
 TRIED = (
-    ("YOLOX-Nano as published", 0.5107, "recipes/yolox_nano.py yolox_nano.onnx VOC20", PUBLISHED),
+    (
+        "YOLOX-Nano as published for COCO",
+        0.5107,
+        "recipes/yolox_nano.py yolox_nano.onnx VOC20",
+        "416 px; its 80 classes cut to these 20, nothing trained; AP50-95 0.3183",
+    ),
+    (
+        "the same, tuned on annotations alone",
+        0.4942,
+        TUNED,
+        "416 px; 21,584 images seen: 5,396 images forget what 118,000 taught; AP50-95 0.2969",
+    ),
+    ("the same, backbone still, a sixth of the rate", 0.5115, TUNED, "416 px; 5,396 images seen; AP50-95 0.3133"),
+    ("the same, the published network teaching along", 0.5105, TUNED, "416 px; 5,396 images seen; AP50-95 0.3142"),
+    (
+        "the same, class and objectness branches alone",
+        0.5097,
+        "",
+        "416 px; 5,396 images seen; AP50-95 0.3170; tried once, not measured again",
+    ),
     (
         "YOLOv5n from scratch",
         0.0456,
         "recipes/voc20_yolov5.py scratch VOC20 OUT",
-        "at 256 px; 21,584 images seen",
+        "256 px; 21,584 images seen",
     ),
 )
 """What else was tried on the same data: what, AP50 on val, which script gives it, how."""
-
-FROZEN = 3
-"""Stages of the network that stand still: the stem and two more, where most of the arithmetic is."""
 
 
 @dataclass(frozen=True)
@@ -87,46 +103,66 @@ class Run:
     """One training."""
 
     config: TrainConfig
+    stop_after: int = 0
+    """The epoch it ends with, if that is not its last: the schedule is the longer one's."""
     teaching: float = 0.0
     """How much the teacher's answers count beside the annotations."""
-    share: float = 0.0
-    """How far the shipped weights lie towards this training's."""
 
 
-GENTLE = replace(
-    SHORT, name="yolox-nano-voc20", model="yolox-nano", epochs=4, freeze=str(FROZEN), final_lr=0.05, workers=2
+BASE = replace(
+    SHORT,
+    name=NAME,
+    model="yolox-nano",
+    freeze="3",
+    final_lr=0.05,
+    warmup_epochs=0.2,
+    ema_decay=0.999,
+    ema_ramp=300.0,
+    workers=2,
 )
 RUNS = {
     "annotations": Run(
         replace(
-            GENTLE,
+            BASE,
             size=352,
             lr=3e-4,
             warmup_bias_lr=3e-4,
-            warmup_epochs=0.2,
+            epochs=4,
             closing_epochs=1,
-            ema_decay=0.999,
-            ema_ramp=300.0,
             augment=replace(PRESETS["low"], mosaic=0.5, hsv_s=0.5, hsv_v=0.3),
-        ),
-        share=0.3,
+        )
     ),
-    "teacher": Run(
+    "neck and head": Run(
         replace(
-            GENTLE,
+            BASE,
+            size=416,
+            freeze="backbone",
+            lr=5e-5,
+            warmup_bias_lr=5e-5,
+            epochs=2,
+            closing_epochs=1,
+            augment=replace(PRESETS["low"], mosaic=0.3, hsv_s=0.5, hsv_v=0.3),
+        ),
+        stop_after=1,
+    ),
+    "taught": Run(
+        replace(
+            BASE,
             size=384,
             lr=2e-4,
             warmup_bias_lr=0.0,
             warmup_epochs=0.1,
             weight_decay=0.0,
-            ema_decay=0.999,
             ema_ramp=100.0,
+            epochs=4,
             augment=replace(PRESETS["low"], mosaic=0.4, hsv_s=0.4, hsv_v=0.3),
         ),
+        stop_after=1,
         teaching=0.5,
-        share=0.3,
     ),
 }
+SHARE = 0.25
+"""How far what ships lies from the published weights towards each training's."""
 
 
 class Taught(yolox.Yolox):
@@ -203,11 +239,11 @@ def learn(run: Run, start: yolox.Yolox, data: str) -> State:
     torch.manual_seed(run.config.seed)
     network: yolox.Yolox = Taught(start, run.teaching) if run.teaching else yolox.Yolox(start.config)
     network.load_state_dict(start.state_dict())
-    return train(network, replace(run.config, data=data))
+    return train(network, replace(run.config, data=data), run.stop_after)
 
 
-def train(network: Any, config: TrainConfig) -> State:
-    """Return the averaged weights of `network` after all epochs."""
+def train(network: Any, config: TrainConfig, stop_after: int = 0) -> State:
+    """Return the averaged weights of `network` after its last epoch, or an earlier one."""
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
     lesson = Detecting()
@@ -215,20 +251,20 @@ def train(network: Any, config: TrainConfig) -> State:
     reader = lesson.reader(config, split, tell)
     training = Training(config, lesson, network, reader, Progress(classes=dataset.classes), Ranks(), tell)
     with Interrupt() as interrupt:
-        for epoch in range(config.epochs):
+        for epoch in range(stop_after or config.epochs):
             if training.run_epoch(interrupt) is None:
                 raise SystemExit("interrupted")
             training.progress = replace(training.progress, epoch=epoch + 1, batch=0, sums=())
     return {name: value.clone().contiguous() for name, value in training.averaged.state.items()}
 
 
-def between(start: State, ends: Mapping[str, State], shares: Mapping[str, float]) -> State:
-    """Return `start`, moved towards every one of `ends` by its share."""
+def between(start: State, ends: Sequence[State], share: float) -> State:
+    """Return `start`, moved towards every one of `ends` by `share`."""
     mixed = {name: value.clone() for name, value in start.items()}
-    for key, end in ends.items():
+    for end in ends:
         for name, value in mixed.items():
             if value.dtype.is_floating_point:
-                value += shares[key] * (end[name] - start[name])
+                value += share * (end[name] - start[name])
     return mixed
 
 
@@ -267,7 +303,7 @@ def publish(network: yolox.Yolox, data: str, out: Path) -> None:
     own = (("AP50-95", report.ap), ("AP50", report.ap50), ("AP75", report.ap75))
     metrics = [Metric(name=name, value=round(value, 4), data=where, command=command, note=note) for name, value in own]
     metrics += [
-        Metric(name=f"AP50 of {what}", value=value, data=where, command=f"python {script}", note=note)
+        Metric(name=f"AP50 of {what}", value=value, data=where, command=f"python {script}" if script else "", note=note)
         for what, value, script, note in TRIED
     ]
     write_card(out, card.model_copy(update={"metrics": tuple(metrics)}))
@@ -284,14 +320,16 @@ def main() -> None:
     torch.set_num_threads(SHORT.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     start = yolox_nano.to_voc(yolox_nano.read(options.published, yolox_nano.statistics_images(options.data)))
-    ends = {}
+    network, ends = yolox.Yolox(start.config).eval(), []
     for name, run in RUNS.items():
         file = options.out / f"{name}.safetensors"
-        if not file.exists():  # hours: what is done is done
+        if not file.exists():  # half an hour and more: what is done is done
             save_file(dict(learn(run, start, options.data)), file)
-        ends[name] = load_file(file)
-    start.load_state_dict(between(start.state_dict(), ends, {name: run.share for name, run in RUNS.items()}))
-    publish(start.eval(), options.data, options.out / "best")
+        ends.append(load_file(file))
+        network.load_state_dict(ends[-1])
+        print(f"{name}: {yolox_nano.measure(network, options.data)}", flush=True)
+    network.load_state_dict(between(start.state_dict(), ends, SHARE))
+    publish(network, options.data, options.out / "best")
 
 
 if __name__ == "__main__":
