@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from openlepton import __version__
-from openlepton.cli import apps, datasets, images, models, serving, training
+from openlepton.cli import apps, datasets, images, models, serving, training, video
 from openlepton.cli.tell import complain
 from openlepton.errors import OpenLeptonError, UsageError
 
@@ -20,6 +20,7 @@ COMMANDS = (
     models.inspect,
     training.train,
     training.evaluate,
+    video.track,
     apps.watch,
     apps.drive,
     serving.serve,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -105,6 +105,10 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A name that `openlepton models` lists, or a model folder.")],
     data: Annotated[str, typer.Argument(help="A data set: folder, data.yaml or COCO .json.")],
+    task: Annotated[
+        Literal["track"] | None,
+        typer.Option(help="track: MODEL and DATA are ground truth and tracks, MOTChallenge's text."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Which part of the data set.")] = "val",
     size: Annotated[int | None, typer.Option(help="Longest side that the model sees, pixels.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
@@ -114,6 +118,11 @@ def evaluate(
     plots: Annotated[Path | None, typer.Option(help="Write curves and a mosaic of predictions to this folder.")] = None,
 ) -> None:
     """Measure a model on a split of a data set: the numbers of its task, one row for each class, and where the time goes."""
+    if task == "track":
+        from openlepton.cli.video import evaluate_tracks
+
+        evaluate_tracks(Path(model), Path(data), as_json=as_json)
+        return
     from functools import partial
 
     from openlepton.predictor import load

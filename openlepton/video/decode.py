@@ -119,6 +119,26 @@ def import_av() -> Any:
     return av
 
 
+def frame_count(source: Source) -> int:
+    """Return about how many frames a file or folder has, 0 where that cannot be known beforehand."""
+    if is_url(source) or camera_number(source) is not None:
+        return 0
+    path = Path(source)  # type: ignore[arg-type]
+    if not path.exists():
+        return 0
+    if path.is_dir():
+        return sum(file.suffix.lower() in PICTURES for file in path.iterdir())
+    try:
+        with _container(os.fspath(path), 0) as container:
+            if not container.streams.video:
+                return 0
+            stream = container.streams.video[0]
+            seconds = float(container.duration or 0) / 1e6
+            return stream.frames or round(seconds * float(stream.average_rate or 0))
+    except VideoUnreadable:
+        return 0  # who reads it will say so
+
+
 @contextmanager
 def open_source(source: Source, *, timeout_s: float, threads: int = 0) -> Iterator[Opened]:
     """Give a source, opened; it is closed afterwards.

@@ -1,6 +1,6 @@
 """Work on frames in threads while the next ones are decoded."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from queue import Empty, Full, Queue
@@ -13,7 +13,7 @@ Out = TypeVar("Out")
 _POLL_S = 0.2  # waiting for ever could not be interrupted on Windows
 
 
-def ahead(function: Callable[[Item], Out], items: Iterable[Item], *, workers: int = 1) -> Iterator[Out]:
+def ahead(function: Callable[[Item], Out], items: Iterable[Item], *, workers: int = 1) -> Generator[Out, None, None]:
     """Yield `function(item)` for each item, in order, as soon as it is there.
 
     Items are taken in a thread of their own and worked on in `workers` others, a few ahead of the consumer; a result never waits
