@@ -27,7 +27,6 @@ from openlepton.serve.tasks import IMAGE_TYPES
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _MAX_JSON_MARKS = 200_000  # brackets and commas; what is meant here has a handful
-_MAX_PART_HEADER = 4096
 _MAX_NAME = 255
 _ALLOWED_CONTROLS = "\t\n\r"
 
@@ -268,8 +267,8 @@ class _Form:
             self._boundary,
             {
                 "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._extend(self._field, data[start:end]),
-                "on_header_value": lambda data, start, end: self._extend(self._value, data[start:end]),
+                "on_header_field": lambda data, start, end: self._field.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
                 "on_header_end": self._header,
                 "on_part_data": lambda data, start, end: self._pieces.append(memoryview(data)[start:end]),
                 "on_part_end": self._end,
@@ -287,11 +286,6 @@ class _Form:
     def _begin(self) -> None:
         _check_count(len(self._parts) + 1, self._most)
         self._pieces, self._disposition = [], b""
-
-    def _extend(self, into: bytearray, data: bytes) -> None:
-        into += data
-        if len(into) > _MAX_PART_HEADER:
-            raise RequestTooLarge("a part of the form has a header too long")
 
     def _header(self) -> None:
         if self._field.lower() == b"content-disposition":

@@ -18,9 +18,8 @@ from openlepton.serve.workers import Pool, Reply, Worker
 
 _TRIES = 2
 _JOBS_TURN = 8
-_GUESS_S = 0.05  # how long an item takes of which nothing is known
+_SHARE = 0.9  # of the time that is given: the rest is for the way back
 _MARGIN = 1.25  # by how much a wait may exceed what is expected of it
-_SMOOTH = 0.1
 
 log = logging.getLogger("openlepton.serve")
 
@@ -61,6 +60,25 @@ class _Ticket:
     begun: float = 0.0
 
 
+@dataclass
+class _Pace:
+    """How long items of a model take, and how much that varies: as TCP knows its round trips (Jacobson 1988)."""
+
+    mean_s: float = 0.05
+    deviation_s: float = 0.0
+
+    @property
+    def most_s(self) -> float:
+        """How long an item takes at most, almost always."""
+        return self.mean_s + 3 * self.deviation_s
+
+    def add(self, seconds: float) -> None:
+        """Take one more into account."""
+        error = seconds - self.mean_s
+        self.mean_s += error / 8
+        self.deviation_s += (abs(error) - self.deviation_s) / 4
+
+
 class Scheduler:
     """Puts work before the workers; made for one event loop.
 
@@ -76,7 +94,7 @@ class Scheduler:
         self._jobs: OrderedDict[int, _Ticket] = OrderedDict()
         self._running: dict[Worker, list[_Ticket]] = {}
         self._expected_s = 0.0  # of all that waits
-        self._typical_s: dict[str, float] = {}
+        self._paces: dict[str, _Pace] = {}
         self.together: dict[str, int] = {}
         """How many items of a model may go to a worker at once; those of all others go one by one."""
         self._facts: Mapping[str, Any] = {}
@@ -91,7 +109,7 @@ class Scheduler:
         for worker in self._pool.workers:
             self._facts = worker.facts
             for model, facts in worker.facts.items():
-                self._typical_s.setdefault(model, facts.get("run_s", _GUESS_S))
+                self._paces[model] = _Pace(facts["run_s"]) if "run_s" in facts else _Pace()
 
     async def stop(self) -> None:
         """Stop the workers; whoever still waits is told so."""
@@ -138,10 +156,11 @@ class Scheduler:
             self.counts["refused"] += 1
             return Overloaded(f"{len(self._queue)} items are waiting, the most is {self._settings.queue}")
         if within_s is not None:
-            wait_s = self.wait_s() + count * self._typical(model) * _MARGIN
-            if wait_s > within_s:
+            wait_s, work_s = self.wait_s(), self._pace(model).most_s
+            if wait_s + work_s > _SHARE * within_s:
                 self.counts["refused"] += 1
-                return Overloaded(f"an answer takes about {wait_s:.2f} s at the moment, and {within_s:.2f} s are given")
+                text = f"an answer takes about {wait_s + work_s:.3f} s at the moment, and {within_s:.3f} s are given"
+                return Overloaded(text) if wait_s else DeadlineExceeded(text)
         return None
 
     def wait_s(self) -> float:
@@ -163,7 +182,7 @@ class Scheduler:
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
-        ticket = _Ticket(work, now + within_s, loop.create_future(), now, self._typical(work.model))
+        ticket = _Ticket(work, now + within_s, loop.create_future(), now, self._pace(work.model).mean_s)
         lane = self._jobs if job else self._queue
         lane[id(ticket)] = ticket
         self._expected_s += 0.0 if job else ticket.expected_s
@@ -178,8 +197,8 @@ class Scheduler:
         self._dispatch()
         return ticket.future
 
-    def _typical(self, model: str) -> float:
-        return self._typical_s.get(model, _GUESS_S)
+    def _pace(self, model: str) -> _Pace:
+        return self._paces.get(model) or _Pace()
 
     def _expire(self, ticket: _Ticket) -> None:
         if not ticket.future.done():
@@ -278,8 +297,7 @@ class Scheduler:
             else:
                 ticket.future.set_result(Answer(body, ticket.begun - ticket.queued, reply.run_s))
         if not any(reply.errors) and group[0].work.kind in ("predict", "call"):
-            model = group[0].work.model
-            self._typical_s[model] = (1 - _SMOOTH) * self._typical(model) + _SMOOTH * reply.run_s / len(group)
+            self._pace(group[0].work.model).add(reply.run_s / len(group))
 
     def _again(self, ticket: _Ticket) -> None:
         """Put an item whose worker died before all others, unless it is the second worker that it took along."""

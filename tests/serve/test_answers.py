@@ -190,8 +190,7 @@ def test_a_deadline_is_a_number_of_milliseconds_and_is_kept(server, photo):
         answer = server.client.post("/v1/detect", content=photo, headers={**JPEG, "Deadline-Ms": said})
         assert (answer.status_code, answer.json()["code"]) == (422, "request-invalid")
     late = server.client.post("/v1/detect", content=photo, headers={**JPEG, "Deadline-Ms": "1"})
-    assert (late.status_code, late.json()["code"]) in ((503, "overloaded"), (504, "deadline-exceeded"))
-    assert late.status_code != 503 or int(late.headers["retry-after"]) >= 1
+    assert (late.status_code, late.json()["code"]) == (504, "deadline-exceeded")
     assert server.client.post("/v1/detect", content=photo, headers={**JPEG, "Deadline-Ms": "60000"}).status_code == 200
 
 
