@@ -123,7 +123,7 @@ def worst(moments_: list[Moment], score: Callable[[Track], float]) -> float:
 
 
 def mahalanobis(taught: list[list[Moment]], grid: tuple[int, int]) -> Callable[[Track], float]:
-    """Return the distance of the velocity from what was usual in its cell of `grid`."""
+    """Return the distance of the velocity from what was usual in its cell of `grid`, or anywhere where a cell saw too little."""
     cells: dict[tuple[int, int], list[np.ndarray]] = {}
 
     def cell(track: Track) -> tuple[int, int]:
@@ -143,11 +143,11 @@ def mahalanobis(taught: list[list[Moment]], grid: tuple[int, int]) -> Callable[[
         for where, values in known.items()
         if len(values) > 5
     }
+    everything = np.concatenate(list(known.values()))
+    anywhere = (everything.mean(axis=0), np.linalg.inv(np.cov(everything.T)))
 
     def distance(track: Track) -> float:
-        if cell(track) not in shapes:
-            return 1e3  # nobody was ever there
-        mean, inverse = shapes[cell(track)]
+        mean, inverse = shapes.get(cell(track), anywhere)
         away = speed(track) - mean
         return float(away @ inverse @ away)
 
@@ -211,11 +211,11 @@ def draw(path: Path, low: np.ndarray, high: dict[str, np.ndarray]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main(arguments: str = "") -> None:
+def main() -> None:
     """Print the areas under the ROC, and how many of each kind the limit reports that was learned without a label."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--picture", type=Path)
-    options = parser.parse_args(arguments.split() if arguments else None)
+    options = parser.parse_args()
     learned, low, high, areas = measure()
     width = max(map(len, areas))
     print(f"{'area under the ROC':<24}" + "".join(f"{method:>{width + 2}}" for method in areas) + "   reported")

@@ -207,7 +207,7 @@ def check(out: Path, report: dict[str, Any], taken: dict[str, int]) -> list[str]
         if count != sum(report["seen"][name].values()):
             faults.append(f"{path.name}: {count} frames play, {sum(report['seen'][name].values())} were seen")
     lengths = {event["clip"]: sum(1 for _ in frames(out / event["clip"])) for event in lines}
-    faults += [f"{clip}: only {length} frames" for clip, length in lengths.items() if length <= 10]
+    faults += [f"{clip}: only {length} frames" for clip, length in lengths.items() if length < 2]
     faults += [f"left behind: {path.name}" for path in out.rglob("*.part*")]
     return faults
 

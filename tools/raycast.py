@@ -221,41 +221,73 @@ class Stage:
     Args:
         ground: Colours points `(N, 2)` of the ground.
         sky: Colours directions `(N, 3)`.
+        still: What never moves, and throws no shadow that is seen.
         samples: Rays along each side of a pixel.
     """
 
     def __init__(
-        self, camera: Camera, ground: Callable[[Array], Array], sky: Callable[[Array], Array], *, samples: int = 2
+        self,
+        camera: Camera,
+        ground: Callable[[Array], Array],
+        sky: Callable[[Array], Array],
+        *,
+        still: Sequence[Actor] = (),
+        samples: int = 2,
     ) -> None:
         self.camera, self.sky, self.samples = camera, sky, samples
         self.rays = rays = camera.rays(samples)
-        self.down = down = rays[..., 2] < -1e-4
+        down = rays[..., 2] < -1e-4
         self.distance = np.where(down, -camera.position[2] / np.where(down, rays[..., 2], -1), np.inf)
         self.places = (camera.position + self.distance[down][:, None] * rays[down])[:, :2]
-        self.paint, self.above = ground(self.places), sky(rays[~down])
-        self.haze = np.exp(-self.distance[down] / 400)[:, None]
+        paint, haze = ground(self.places), np.exp(-self.distance[down] / 400)[:, None]
+        mist = sky(rays[down] * (1, 1, 0)) * (1 - haze)
+        self.sunny, self.shady = (np.zeros(rays.shape) for _ in range(2))
+        self.sunny[~down] = self.shady[~down] = sky(rays[~down])
+        self.sunny[down] = paint * haze * (SKYLIGHT + SUNLIGHT * SUN[2]) + mist
+        self.shady[down] = paint * haze * (SKYLIGHT + SUNLIGHT * SUN[2] * 0.15) + mist
+        before = self.distance.copy()
+        self._add(still, self.sunny, self.distance)
+        self.index = np.full(down.shape, -1)
+        self.index[down] = np.arange(len(self.places))
+        self.index[self.distance < before] = -1  # the ground there is hidden
 
     def render(self, actors: Sequence[Actor]) -> Array:
         """Return the picture with `actors` on it, `(h, w, 3)` uint8."""
-        camera, rays, down, samples = self.camera, self.rays, self.down, self.samples
-        distance, color = self.distance.copy(), np.empty(rays.shape)
-        lit = SKYLIGHT + SUNLIGHT * SUN[2] * (1 - _shadows(camera, self.places, down, actors, samples))[:, None]
-        color[~down] = self.above
-        color[down] = self.paint * lit * self.haze + self.sky(rays[down] * (1, 1, 0)) * (1 - self.haze)
-        for body in (body for actor in actors for body in actor.bodies):
-            rows, columns = _region(camera, body.corners(), samples)
-            part = rays[rows, columns]
-            if not part.size:
-                continue
-            t, normal = body.hit(camera.position, part)
-            nearer = t < distance[rows, columns]
-            color[rows, columns][nearer] = _paint(
-                body, camera.position, part[nearer], t[nearer], normal[nearer], self.sky
-            )
-            distance[rows, columns][nearer] = t[nearer]
-        w, h = camera.size_wh
+        color, distance = self.sunny.copy(), self.distance.copy()
+        dark = self._shadows(actors)
+        color[dark] = self.shady[dark]
+        self._add(actors, color, distance)
+        (w, h), samples = self.camera.size_wh, self.samples
         mean = color.clip(0, 1).reshape(h, samples, w, samples, 3).mean(axis=(1, 3))
         return np.rint(255 * mean ** (1 / 1.5)).astype(np.uint8)
+
+    def _shadows(self, actors: Sequence[Actor]) -> Array:
+        """Return which samples show ground that an actor hides from the sun, `(h, w)`."""
+        dark = np.zeros(self.index.shape, bool)
+        for body in (body for actor in actors for body in actor.bodies):
+            corners = body.corners()
+            fallen = corners - SUN * (corners[:, 2:] / SUN[2])
+            rows, columns = _region(self.camera, np.concatenate([fallen, corners * (1, 1, 0)]), self.samples)
+            part = self.index[rows, columns]
+            chosen = part >= 0
+            at = np.column_stack([self.places[part[chosen]], np.full(int(chosen.sum()), 1e-3)])
+            if len(at):
+                dark[rows, columns][chosen] |= _shades(body, at)
+        return dark
+
+    def _add(self, actors: Sequence[Actor], color: Array, distance: Array) -> None:
+        """Paint actors where they are nearer than `distance`."""
+        for body in (body for actor in actors for body in actor.bodies):
+            rows, columns = _region(self.camera, body.corners(), self.samples)
+            part = self.rays[rows, columns]
+            if not part.size:
+                continue
+            t, normal = body.hit(self.camera.position, part)
+            nearer = t < distance[rows, columns]
+            color[rows, columns][nearer] = _paint(
+                body, self.camera.position, part[nearer], t[nearer], normal[nearer], self.sky
+            )
+            distance[rows, columns][nearer] = t[nearer]
 
 
 def noise(points: Array, scale: float, seed: int = 0) -> Array:
@@ -287,23 +319,6 @@ def _paint(body: Body, origin: Array, rays: Array, t: Array, normal: Array, sky:
         glint = np.maximum(mirrored @ SUN, 0)[:, None] ** 60
         return lit * (1 - share) + sky(mirrored) * share + glint * body.shine
     return lit
-
-
-def _shadows(camera: Camera, places: Array, down: Array, actors: Sequence[Actor], samples: int) -> Array:
-    """Return how much of the sun each point `(N, 2)` of the ground misses, 0..1."""
-    dark = np.zeros(down.shape, bool)
-    index = np.full(down.shape, -1)
-    index[down] = np.arange(len(places))
-    for body in (body for actor in actors for body in actor.bodies):
-        corners = body.corners()
-        fallen = corners - SUN * (corners[:, 2:] / SUN[2])
-        rows, columns = _region(camera, np.concatenate([fallen, corners]), samples)
-        part = index[rows, columns]
-        chosen = part >= 0
-        at = np.column_stack([places[part[chosen]], np.full(int(chosen.sum()), 1e-3)])
-        if len(at):
-            dark[rows, columns][chosen] |= _shades(body, at)
-    return dark[down] * 0.85
 
 
 def _shades(body: Body, at: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Write the clips that ship, with the truth about them: `python tools/render_clips.py [yard|road]` (some minutes each).
+"""Write the clips that ship, with the truth about them: `python tools/render_clips.py [yard] [road] [truth]` (minutes).
 
 Both are made from nothing but this code, and in the public domain (CC0). `yard.mp4` is what a camera on a wall sees, `road.mp4`
 what one behind a windscreen sees. Beside the tests lies a table of the true boxes, speeds and distances.
@@ -111,7 +111,7 @@ def yard(frame: int) -> tuple[list[Actor], dict[int, float]]:
             x = (-13.0, 13.0) if right else (13.0, -13.0)
             at, yaw, speed = way(t, (begins, (x[0], lane)), (ends, (x[1], lane)))
             cast.append((car(at, yaw, paint=paint, track=number), speed))
-    return [WALL, *(actor for actor, _ in cast)], {actor.track: speed for actor, speed in cast}
+    return [actor for actor, _ in cast], {actor.track: speed for actor, speed in cast}
 
 
 def road_ground(p: Array) -> Array:
@@ -185,12 +185,18 @@ def road_camera(frame: int) -> Camera:
     return Camera(np.array([0.0, y, 1.35]), np.array([0.0, y + 10, 1.35]), 560.0, SIZE)
 
 
-def write(name: str, count: int, camera: Callable[[int], Camera], ground: Callable[[Array], Array],
-          cast: Callable[[int], tuple[list[Actor], dict[int, float]]]) -> None:  # fmt: skip
-    """Render a clip and write it with its truth."""
+Cast = Callable[[int], tuple[list[Actor], dict[int, float]]]
+CLIP: dict[str, tuple[int, Callable[[int], Camera], Callable[[Array], Array], Cast]] = {
+    "yard": (130, lambda _: YARD, yard_ground, yard),
+    "road": (105, road_camera, road_ground, road),
+}
+"""Of each clip how many frames it has, its camera, its ground and who is on it."""
+
+
+def film(name: str) -> None:
+    """Render a clip and write it."""
+    count, camera, ground, cast = CLIP[name]
     CLIPS.mkdir(exist_ok=True)
-    TRUTH.mkdir(parents=True, exist_ok=True)
-    rows = ["frame,track,label,x1,y1,x2,y2,distance_m,speed_ms\n"]
     with av.open(
         str(CLIPS / f"{name}.mp4"), "w", container_options={"movflags": "faststart", "fflags": "+bitexact"}
     ) as file:
@@ -201,31 +207,40 @@ def write(name: str, count: int, camera: Callable[[int], Camera], ground: Callab
         for frame in range(count):
             view = camera(frame)
             if stage is None or (stage.camera.position != view.position).any():
-                stage = Stage(view, ground, sky)
-            actors, speeds = cast(frame)
-            picture = stage.render(actors)
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            for actor in actors:
-                x1, y1, x2, y2 = actor.box(view).clip(0, (*SIZE, *SIZE))
-                if actor.track and x2 - x1 > 3 and y2 - y1 > 3:
-                    middle = np.concatenate([body.corners() for body in actor.bodies]).mean(axis=0) - view.position
-                    rows.append(
-                        f"{frame},{actor.track},{actor.label},{x1:.1f},{y1:.1f},{x2:.1f},{y2:.1f},"
-                        f"{middle @ view.axes[2]:.2f},{speeds[actor.track]:.3f}\n"
-                    )
+                stage = Stage(view, ground, sky, still=[WALL] if view is YARD else [])
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(stage.render(cast(frame)[0]), format="rgb24")))
             print(f"\r{name}: {frame + 1} of {count}", end="", flush=True)
         file.mux(stream.encode())
     print()
+
+
+def tell(name: str) -> None:
+    """Write the truth about a clip: boxes, how far ahead the nearest part of each actor is, and its speed."""
+    count, camera, _, cast = CLIP[name]
+    TRUTH.mkdir(parents=True, exist_ok=True)
+    rows = ["frame,track,label,x1,y1,x2,y2,distance_m,speed_ms\n"]
+    for frame in range(count):
+        view = camera(frame)
+        actors, speeds = cast(frame)
+        for actor in actors:
+            x1, y1, x2, y2 = actor.box(view).clip(0, (*SIZE, *SIZE))
+            if actor.track and x2 - x1 > 3 and y2 - y1 > 3:
+                corners = np.concatenate([body.corners() for body in actor.bodies]) - view.position
+                nearest = (corners @ view.axes[2]).min()
+                rows.append(
+                    f"{frame},{actor.track},{actor.label},{x1:.1f},{y1:.1f},{x2:.1f},{y2:.1f},"
+                    f"{nearest:.2f},{speeds[actor.track]:.3f}\n"
+                )
     (TRUTH / f"{name}.csv").write_text("".join(rows), encoding="utf-8")
 
 
 def main() -> None:
-    """Write both, or the one that is named."""
-    named = sys.argv[1:] or ["yard", "road"]
-    if "yard" in named:
-        write("yard", 130, lambda _: YARD, yard_ground, yard)
-    if "road" in named:
-        write("road", 105, road_camera, road_ground, road)
+    """Write both clips, or the one that is named; with `truth` nothing but the truth."""
+    named = [name for name in sys.argv[1:] if name in CLIP] or list(CLIP)
+    for name in named:
+        tell(name)
+        if "truth" not in sys.argv[1:]:
+            film(name)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from openlepton.apps.dashcam import Dashcam, Lens, growth
+from openlepton.apps.dashcam import SPAN_S, Dashcam, Lens, growth
 from openlepton.apps.events import Episodes, Event
 from openlepton.apps.rules import Rule
 from openlepton.apps.security import Finding
@@ -197,7 +197,7 @@ class Drive:
             yield "speed-limit", finding
         if user.distance_m is None or user.lateral_m is None:
             return
-        drift = self._drift(track, user.distance_m, moment.image_hw)
+        drift = self._drift(track, user, moment.image_hw)
         soon = user.lateral_m + np.array([0.0, drift * COMING_S])
         in_path = bool(soon.min() <= PATH_M and soon.max() >= -PATH_M)
         if user.group in ("pedestrian", "cyclist") and in_path and user.distance_m <= NEAR_M:
@@ -206,11 +206,19 @@ class Drive:
         if user.group == "vehicle" and abs(user.lateral_m) <= PATH_M and reached_soon:
             yield "vehicle-closing", finding
 
-    def _drift(self, track: Track, distance_m: float, image_hw: tuple[int, int]) -> float:
-        """Return how fast an object moves to the right as seen from the camera, metres a second; 0 where that is unknown."""
-        recent = track.between(1.0)
+    def _drift(self, track: Track, user: RoadUser, image_hw: tuple[int, int]) -> float:
+        """Return how fast an object moves to the right, metres a second; 0 where that is unknown.
+
+        What is beside the axis drifts outwards on the picture as it comes nearer, without moving: that is taken off.
+        """
+        recent = track.between(SPAN_S)
         pixels = velocity(recent.times, recent.centres)[0]
-        return 0.0 if np.isnan(pixels) else float(pixels * distance_m / self.camera.focal(image_hw))
+        if user.distance_m is None or user.lateral_m is None or user.closing_ms is None or np.isnan(pixels):
+            return 0.0
+        return (
+            float((pixels / self.camera.focal(image_hw)) * user.distance_m)
+            - user.lateral_m * user.closing_ms / user.distance_m
+        )
 
 
 def joined(found: Sequence[Detections]) -> Detections:

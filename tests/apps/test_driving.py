@@ -103,6 +103,19 @@ def test_who_walks_into_the_path_is_warned_of_before_and_who_stays_beside_it_nev
     assert steps[40].going[0].reason.startswith("person ")
 
 
+def test_who_walks_into_the_path_is_seen_to_do_so_from_a_car_that_drives():
+    """At 10 m/s, somebody 5 m beside the path walks into it at 2 m/s; somebody who stands 3 m beside it only seems to drift."""
+    steps = play(
+        lambda t: [("person", box(5 - 2 * t, 35 - 10 * t, 1.7, 0.6)), ("person", box(-3, 36 - 10 * t, 1.7, 0.6))], 2.5
+    )
+    warned = [event for step in steps for event in step.warnings]
+    assert len(warned) == 1
+    crossing = next(user.track for user in steps[0].users if user.lateral_m > 0)
+    assert warned[0].track == crossing
+    # Within 30 m from 0.5 s on, when it is 4 m beside and will be 1 m beside 1.5 s later
+    assert warned[0].start_s == pytest.approx(0.6, abs=0.15)
+
+
 def test_who_is_far_away_is_not_warned_of():
     steps = play(lambda t: [("person", box(0, 45, 1.7, 0.6))], 2)
     assert [event for step in steps for event in step.warnings] == []
