@@ -18,6 +18,7 @@ from openlepton.errors import DataInvalid, DataNotFound
 from openlepton.files import write_atomic
 
 _COLUMNS = 6  # at least these
+_FAR = 1e9  # no number is larger
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ def read_mot(path: str | os.PathLike[str]) -> MotRows:
     except ValueError as error:
         raise DataInvalid(f"{path}: not a text of numbers") from error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    rows = np.full((len(lines), 8), np.nan)
+    rows = np.tile([0.0, 0, 0, 0, 0, 0, 1, -1], (len(lines), 1))  # without a score or a class
     for row, (number, line) in zip(rows, lines, strict=True):
         cells = line.replace(",", " ").split()
         if len(cells) < _COLUMNS:
@@ -77,13 +78,12 @@ def read_mot(path: str | os.PathLike[str]) -> MotRows:
             row[: len(cells)] = [float(cell) for cell in cells[:8]]
         except ValueError as error:
             raise DataInvalid(f"{path}:{number}: {error}") from error
-    scores, class_ids = np.where(np.isnan(rows[:, 6]), 1, rows[:, 6]), np.where(np.isnan(rows[:, 7]), -1, rows[:, 7])
-    bad = ~np.isfinite(rows[:, :6]).all(axis=1) | (rows[:, 0] < 1) | (rows[:, 0] % 1 != 0) | (rows[:, 0] > 1e9)
+    bad = ~np.isfinite(rows).all(axis=1) | (rows[:, 0] < 1) | (rows[:, 0] % 1 != 0) | (abs(rows) > _FAR).any(axis=1)
     if bad.any():
         number, line = lines[int(bad.argmax())]
         raise DataInvalid(f"{path}:{number}: expected a frame from 1 and finite numbers, got {line[:60]}")
-    frames, ids = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
-    return MotRows(frames, ids, rows[:, 2:6].copy(), scores, class_ids.astype(np.int64))
+    frames, ids, class_ids = rows[:, [0, 1, 7]].T.astype(np.int64)
+    return MotRows(frames, ids, rows[:, 2:6].copy(), rows[:, 6].copy(), class_ids)
 
 
 def write_mot(path: str | os.PathLike[str], rows: MotRows) -> None:
