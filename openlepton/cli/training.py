@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[str | None, typer.Option(help="A data set: folder, data.yaml or COCO .json.")] = None,
-    model: Annotated[str, typer.Option(help="The architecture: yolov5n, s, m, l, x, or with 6 appended.")] = "yolov5n",
+    model: Annotated[str, typer.Option(help="The architecture, such as yolov5n, yolox-nano or yolov3-tiny.")] = "yolov5n",
     epochs: Annotated[int | None, typer.Option(min=1, help="How often every image is seen (default: 100).")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in a batch, of all processes together.")] = 16,
     imgsz: Annotated[int, typer.Option("--imgsz", "--size", help="Longest side of an image, pixels.")] = 640,
