@@ -143,7 +143,7 @@ def mahalanobis(taught: list[list[Moment]], grid: tuple[int, int]) -> Callable[[
         for where, values in known.items()
         if len(values) > 5
     }
-    everything = np.concatenate(list(known.values()))
+    everything = np.concatenate([values for values in known.values() if len(values)])
     anywhere = (everything.mean(axis=0), np.linalg.inv(np.cov(everything.T)))
 
     def distance(track: Track) -> float:

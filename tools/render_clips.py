@@ -97,7 +97,8 @@ def yard(frame: int) -> tuple[list[Actor], dict[int, float]]:
         runs = ((2.5, (7.5, 10.2)), (4.9, (-0.4, 7.0)), (9.0, (-0.4, 7.0)), (13, (-6.2, 7.8)))
         cast.append(walker(t, *runs, shirt=(0.62, 0.08, 0.07), trousers=(0.05, 0.05, 0.06), skin=SKIN[1], track=2))
     if t >= 1.0:
-        lying = float(np.clip((t - 6.4) / 0.6, 0, 1)) ** 2
+        fallen = float(np.clip(t - 6.4, 0, 1))
+        lying = fallen**2 * (3 - 2 * fallen)
         falls = ((1.0, (5.6, 3.6)), (6.4, (2.4, 6.4)))
         cast.append(
             walker(t, *falls, shirt=(0.12, 0.42, 0.22), trousers=(0.12, 0.13, 0.2), skin=SKIN[2], lying=lying, track=3)

@@ -82,8 +82,7 @@ class Dashcam(Part):
             return self.focal(image_hw) * lens.height_m / drop, "ground"
         tall = self.heights_m.get(track.label, HEIGHTS_M.get(track.label))
         if tall is not None and all_seen:
-            recent = track.between(0.3).boxes
-            return self.focal(image_hw) * tall / max(float(np.median(recent[:, 3] - recent[:, 1])), 1.0), "height"
+            return self.focal(image_hw) * tall / max(float(box[3] - box[1]), 1.0), "height"
         return None, ""
 
     def lateral(self, track: Track, distance_m: float, image_hw: tuple[int, int]) -> float:

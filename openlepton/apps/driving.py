@@ -17,7 +17,7 @@ from openlepton.apps.dashcam import SPAN_S, Dashcam, Lens, growth
 from openlepton.apps.events import Episodes, Event
 from openlepton.apps.rules import Rule
 from openlepton.apps.security import Finding
-from openlepton.apps.view import Detector
+from openlepton.apps.view import TRACKER, Detector
 from openlepton.arrays import Boxes, Image
 from openlepton.errors import OutputError
 from openlepton.results import Detections
@@ -25,7 +25,7 @@ from openlepton.video.analytics import Analytics, Moment, Track, velocity
 from openlepton.video.flow import ahead
 from openlepton.video.overlay import ALERT, Color, draw_label, draw_panel, font_size
 from openlepton.video.stream import Frame, Policy, Reader, Source, VideoWriter
-from openlepton.video.tracker import make_tracker
+from openlepton.video.tracker import Tracker
 from openlepton.video.zones import Scene
 
 Kind = Literal["pedestrian-ahead", "vehicle-closing", "stop-sign", "speed-limit"]
@@ -136,7 +136,7 @@ class Drive:
     Args:
         detectors: Each looks at every frame; what they find is tracked together.
         camera: Its calibration.
-        tracker: `sort`, `bytetrack` or `ocsort`.
+        tracker: Makes a tracker.
         labels_zh: Chinese names of classes.
     """
 
@@ -145,11 +145,11 @@ class Drive:
         detectors: Sequence[Detector],
         camera: Dashcam,
         *,
-        tracker: str = "bytetrack",
+        tracker: Callable[[], Tracker] = TRACKER,
         labels_zh: Mapping[str, str] | None = None,
     ) -> None:
         self.detectors, self.camera = tuple(detectors), camera
-        self._tracker = make_tracker(tracker)
+        self._tracker = tracker()
         self._analytics = Analytics(Scene())
         self._episodes = Episodes("road", run="drive", labels_zh=labels_zh, words=WORDS)
         self._going: dict[str, Event] = {}
@@ -278,9 +278,7 @@ def annotate(image: Image, step: RoadStep) -> Image:
         far = "" if user.distance_m is None else f" {user.distance_m:.0f} m"
         soon = "" if user.collision_s is None or user.collision_s > 10 else f" {user.collision_s:.1f} s"
         draw_label(canvas, f"{user.label} {user.track}{far}{soon}", (x1, y1), color, size=max(11, size - 1))
-    legend = [
-        (f"{group}: metres ahead, seconds to reach" if group == "vehicle" else group, COLORS[group]) for group in COLORS
-    ]
+    legend = [*COLORS.items(), ("12 m 3.4 s: distance, time to reach", (120, 120, 120))]
     draw_panel(canvas, [*legend, *((event.reason, ALERT) for event in step.going)])
     return canvas
 
@@ -291,7 +289,7 @@ def drive(
     camera: Dashcam,
     *,
     out: Path,
-    tracker: str = "bytetrack",
+    tracker: Callable[[], Tracker] = TRACKER,
     video: bool = True,
     every: int = 1,
     policy: Policy = "all",

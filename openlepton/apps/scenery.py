@@ -2,6 +2,9 @@
 
 from collections import Counter
 
+import cv2
+import numpy as np
+
 from openlepton.apps.view import Step
 from openlepton.arrays import Image
 from openlepton.drawing import PALETTE, draw
@@ -25,5 +28,9 @@ def annotate(image: Image, step: Step) -> Image:
     for track, index in zip(moment.tracks, step.found.class_ids, strict=True):
         draw_trail(canvas, track, PALETTE[int(index) % len(PALETTE)])
     canvas = draw(canvas, step.found)
+    for event in going:
+        if event.track in by_id:
+            x1, y1, x2, y2 = np.rint(by_id[event.track].boxes[-1]).astype(int).tolist()
+            cv2.rectangle(canvas, (x1 - 3, y1 - 3), (x2 + 3, y2 + 3), ALERT, 2)
     draw_panel(canvas, [(f"{event.rule}: {event.reason}", ALERT) for event in going])
     return canvas

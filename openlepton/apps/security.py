@@ -105,16 +105,21 @@ def abandoned(moment: Moment, rule: Abandoned) -> list[Finding]:
 
 
 def fall(moment: Moment, rule: Fall) -> list[Finding]:
-    """Return whose box was upright up to 2.5 s ago and is wide and low now; it goes on while the box stays wide."""
+    """Return whose box was upright up to 2.5 s ago and is wide and low now; it goes on while the box stays wide.
+
+    Trackers often lose who falls: the upright past may be that of another track, which was lost a moment ago beside this one.
+    """
     found = []
     for track in _chosen(moment, rule.zone, rule.classes):
-        now = track.between(0.4)
+        now = track.between(0.3)
         if _shape(now) > LYING or _cut_off(track, moment.image_hw):
             continue
-        before = track.between(2.5, 0.5)
-        upright = len(before.times) > 2 and _shape(before) >= UPRIGHT and now.height <= SUNK * before.height
-        shapes = {"before": _shape(before), "now": _shape(now)} if upright else {}
-        found.append(_about(track, starts=upright, **shapes))
+        pasts = [track.between(2.5, 0.4), *(lost.between(1.5) for lost in moment.lost if _beside(track, lost))]
+        before = next((past for past in pasts if len(past.times) > 2 and _shape(past) >= UPRIGHT), None)
+        if before is not None and now.height <= SUNK * before.height:
+            found.append(_about(track, before=_shape(before), now=_shape(now)))
+        else:
+            found.append(_about(track, starts=False))
     return found
 
 
@@ -207,6 +212,12 @@ def _still(track: Track) -> bool:
 
 def _near(owner: Track, thing: Track, reach: float) -> bool:
     return bool(np.hypot(*(owner.feet[-1] - thing.feet[-1])) <= reach * owner.height)
+
+
+def _beside(track: Track, lost: Track) -> bool:
+    """Return whether a track is where another one was lost, within one of its heights."""
+    away = np.maximum(np.maximum(track.boxes[0, :2] - lost.feet[-1], lost.feet[-1] - track.boxes[0, 2:]), 0)
+    return track.label == lost.label and bool(np.hypot(*away) <= lost.height)
 
 
 def _shape(track: Track) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from openlepton.apps.abnormal import Normal
@@ -14,10 +15,14 @@ from openlepton.arrays import Boxes, Image
 from openlepton.results import Detections
 from openlepton.video.analytics import Analytics, Heat, Moment
 from openlepton.video.stream import Frame
-from openlepton.video.tracker import Tracker
+from openlepton.video.tracker import ByteTrack, Tracker
 
 Detector = Callable[[Image], Detections]
 """A predictor whose task is detect, or anything that does the same."""
+
+
+TRACKER = partial(ByteTrack, min_score=0.25)
+"""What follows the objects unless the caller says otherwise: sure of what a detector of ours reports by default."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,12 @@ from pathlib import Path
 from openlepton.apps.abnormal import Learner, Normal, read_normal
 from openlepton.apps.keeper import Keeper
 from openlepton.apps.rules import Abnormal, Rules
-from openlepton.apps.view import Detector, Step, View
+from openlepton.apps.view import TRACKER, Detector, Step, View
 from openlepton.files import write_atomic
 from openlepton.images import write_image
 from openlepton.video.analytics import Analytics
 from openlepton.video.stream import Policy, Reader, Source, StreamEvent, frames
-from openlepton.video.tracker import make_tracker
+from openlepton.video.tracker import Tracker
 from openlepton.video.zones import Scene
 
 
@@ -24,7 +24,7 @@ def watch(
     detect: Detector,
     *,
     out: Path,
-    tracker: str = "bytetrack",
+    tracker: Callable[[], Tracker] = TRACKER,
     video: bool = False,
     every: int = 1,
     policy: Policy = "all",
@@ -42,7 +42,7 @@ def watch(
         rules: What to look for.
         detect: A predictor, or anything that finds objects in an image.
         out: The folder.
-        tracker: `sort`, `bytetrack` or `ocsort`; each source has its own.
+        tracker: Makes a tracker; each source has its own.
         video: Whether to write each source's whole video, annotated.
         every: Look at each `every`-th frame.
         policy: `all`, or `latest` to keep up with live sources.
@@ -58,8 +58,7 @@ def watch(
     run = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     normals = {rule.name: read_normal(rule.model) for rule in rules.rule if isinstance(rule, Abnormal)}
     views = {
-        name: View(name, rules, detect, make_tracker(tracker), run=run, normals=normals, labels_zh=labels_zh)
-        for name in sources
+        name: View(name, rules, detect, tracker(), run=run, normals=normals, labels_zh=labels_zh) for name in sources
     }
 
     def note(event: StreamEvent) -> None:
@@ -84,7 +83,9 @@ def watch(
             _summarise(out, views, reader, keeper)
 
 
-def learn(sources: Mapping[str, Source], detect: Detector, *, tracker: str = "bytetrack", every: int = 1) -> Normal:
+def learn(
+    sources: Mapping[str, Source], detect: Detector, *, tracker: Callable[[], Tracker] = TRACKER, every: int = 1
+) -> Normal:
     """Return what is normal on a view, learned from the tracks in clips of it.
 
     Raises:
@@ -93,7 +94,7 @@ def learn(sources: Mapping[str, Source], detect: Detector, *, tracker: str = "by
     """
     learner = Learner()
     for source in sources.values():
-        follow, analytics = make_tracker(tracker), Analytics(Scene())
+        follow, analytics = tracker(), Analytics(Scene())
         for frame in frames(source, every=every):
             learner.update(analytics.update(follow.update(detect(frame.image), image=frame.image), frame.time_s))
         learner.forget()

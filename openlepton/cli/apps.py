@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str], typer.Argument(help="Video files, folders of pictures, camera numbers, URLs; NAME=SOURCE names one.")
 ]
-MinScore = Annotated[float | None, typer.Option(help="Look at what scores more than this, 0..1.")]
+MinScore = Annotated[
+    float | None, typer.Option(help="A detection that scores this is sure, 0..1 (default: the model's).")
+]
 Size = Annotated[int | None, typer.Option(help="Longest side that the model sees, pixels.")]
 Out = Annotated[Path | None, typer.Option(help="Where everything is written (default: a new folder in runs/).")]
 TrackerName = Annotated[Literal["sort", "bytetrack", "ocsort"], typer.Option(help="What follows the objects.")]
@@ -57,6 +60,7 @@ def watch(
     from openlepton.apps.watch import watch as watch_sources
     from openlepton.interrupt import Interrupt
     from openlepton.job import numbered
+    from openlepton.video.tracker import make_tracker
 
     if (rules is None) == (learn is None):
         raise UsageError("give --rules FILE to watch by, or --learn FILE to write what is normal to")
@@ -65,14 +69,14 @@ def watch(
     if learn is not None:
         if any(live):
             raise UsageError("--learn: takes files; record a while first")
-        detector = _detector(model, min_score=min_score, size=size)
-        normal = learn_normal(streams, detector, tracker=tracker, every=every)
+        detector, sure = _detector(model, tracker, min_score, size)
+        normal = learn_normal(streams, detector, tracker=partial(make_tracker, tracker, min_score=sure), every=every)
         normal.save(learn)
         print(f"learned from {normal.samples:,} movements; normal scores below {normal.limit:.2f}: {learn}")
         return
     assert rules is not None
     checked = read_rules(rules)
-    detector = _detector(model, min_score=min_score, size=size)
+    detector, sure = _detector(model, tracker, min_score, size)
     folder = out or numbered(Path("runs") / "watch")
     started, frames = time.perf_counter(), 0
     with Interrupt() as interrupt:
@@ -81,7 +85,7 @@ def watch(
             checked,
             detector,
             out=folder,
-            tracker=tracker,
+            tracker=partial(make_tracker, tracker, min_score=sure),
             video=not all(live) if video is None else video,
             every=every,
             policy=policy or _policy(live),
@@ -121,12 +125,14 @@ def drive(
     from openlepton.hub.index import default
     from openlepton.interrupt import Interrupt
     from openlepton.job import numbered
+    from openlepton.video.tracker import make_tracker
 
     streams = named(sources)
     calibration = UNCALIBRATED if camera is None else read_dashcam(camera)
     if camera is None:
         note("no --camera: distances assume a view of 60 degrees and come from heights of boxes alone")
-    detectors = [_detector(name, min_score=min_score, size=size) for name in model or [default("detect"), ROADSIGNS]]
+    loaded = [_detector(name, tracker, min_score, size) for name in model or [default("detect"), ROADSIGNS]]
+    detectors, sure = [detector for detector, _ in loaded], min(score for _, score in loaded)
     labels_zh = {label: zh for detector in detectors for label, zh in _labels_zh(detector).items()}
     folder = out or numbered(Path("runs") / "drive")
     started, frames = time.perf_counter(), 0
@@ -136,7 +142,7 @@ def drive(
             detectors,
             calibration,
             out=folder,
-            tracker=tracker,
+            tracker=partial(make_tracker, tracker, min_score=sure),
             video=video,
             every=every,
             policy=policy or _policy([is_live(source) for source in streams.values()]),
@@ -154,7 +160,12 @@ def drive(
         print(f"{frames} frames in {seconds:.1f} s ({frames / max(seconds, 1e-9):.1f} a second); see {folder}")
 
 
-def _detector(name: str | None, **options: Any) -> "Predictor[Any]":
+def _detector(
+    name: str | None, tracker: str, min_score: float | None, size: int | None
+) -> "tuple[Predictor[Any], float]":
+    """Return a detector, and from which score on it is sure; a tracker that can use them gets less sure detections too."""
+    from openlepton.card import DetectFacts
+    from openlepton.cli.video import UNSURE
     from openlepton.hub.index import default, find
     from openlepton.predictor import load
 
@@ -162,7 +173,8 @@ def _detector(name: str | None, **options: Any) -> "Predictor[Any]":
     card = find(chosen).card
     if card.task != "detect":
         raise UsageError(f"--model: {card.name} is a model to {card.task} with, not to detect")
-    return load(chosen, **options)
+    sure = (card.detect or DetectFacts()).min_score if min_score is None else min_score
+    return load(chosen, min_score=min(sure, UNSURE) if tracker == "bytetrack" else sure, size=size), sure
 
 
 def _labels_zh(detector: "Predictor[Any]") -> dict[str, str]:

@@ -94,6 +94,8 @@ class Moment:
     """Of this frame."""
     stays: tuple[Stay, ...] = ()
     """That ended with this frame."""
+    lost: tuple[Track, ...] = ()
+    """Those that were seen until a moment ago, and are not seen now."""
 
     def within(self, zone: str | None) -> list[Track]:
         """Return the tracks that are in `zone` now; those of the whole picture for None."""
@@ -203,7 +205,15 @@ class Analytics:
         feet = np.array([track.feet[-1] for track in tracks]).reshape(-1, 2)
         crossings = tuple(self._cross(tracks, feet, found.image_hw))
         inside = self._enter(tracks, feet, found.image_hw)
-        return Moment(time_s, found.image_hw, self.scene, tracks, inside, crossings, tuple(self._leave(self.gap_s)))
+        seen = set(found.track_ids.tolist())
+        lost = tuple(
+            trail.track(number)
+            for number, trail in self._trails.items()
+            if number not in seen and self._idle(trail) <= self.gap_s
+        )
+        return Moment(
+            time_s, found.image_hw, self.scene, tracks, inside, crossings, tuple(self._leave(self.gap_s)), lost
+        )
 
     def finish(self) -> tuple[Stay, ...]:
         """Return the stays of all who are still in a zone, as if they left now: for the end of a stream."""

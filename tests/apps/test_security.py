@@ -1,5 +1,7 @@
 """Each rule on a moment that is made for it, and on the nearest moments that are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -137,6 +139,15 @@ def test_a_fall_is_upright_before_and_wide_and_low_now():
 )
 def test_no_fall(size):
     assert ids(security.fall(moment(track(1, size=size)), Fall(kind="fall")), starting=True) == []
+
+
+def test_a_fall_is_seen_though_the_tracker_lost_who_fell():
+    lying = track(2, size=(110, 45), seconds=0.3)
+    stood = track(1, seconds=2.0)
+    stood = Track(1, "person", stood.times - 0.5, stood.boxes)
+    for lost, starts in (([stood], True), ([], False), ([Track(1, "person", stood.times, stood.boxes + 200)], False)):
+        now = replace(moment(lying), lost=tuple(lost))
+        assert [finding.starts for finding in security.fall(now, Fall(kind="fall"))] == [starts]
 
 
 def test_who_lies_keeps_a_fall_going_but_does_not_begin_one():

@@ -184,3 +184,13 @@ def test_the_heat_map_holds_the_seconds_spent_in_each_cell():
     assert picture.shape == (*HW, 3)
     assert (picture[300, 100] != 100).any()
     assert (picture[:200, 300:] == 100).all()
+
+
+def test_who_was_lost_a_moment_ago_is_still_told_with_its_past():
+    analytics = Analytics(Scene(), gap_s=1.0)
+    for frame in range(11):
+        analytics.update(seen((1, 0, 100, 300), (2, 0, 200, 300)), frame / 10)
+    told = {time_s: analytics.update(seen((2, 0, 200, 300)), time_s) for time_s in (1.5, 2.0, 2.1)}
+    assert [[track.id for track in moment.lost] for moment in told.values()] == [[1], [1], []]
+    assert told[1.5].lost[0].times[-1] == 1.0
+    assert [track.id for track in told[1.5].tracks] == [2]
