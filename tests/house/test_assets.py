@@ -34,7 +34,7 @@ def test_the_notice_names_each_asset_with_its_licence_and_source(path):
     entry = re.search(rf"^{re.escape(name)}\n((?:    .+\n)+)", NOTICE, re.MULTILINE)
     assert entry is not None, f"NOTICE does not describe {name}"
     assert re.search(r"^    Source: \S", entry[1], re.MULTILINE)
-    allowed = {".ttf": "Apache-2.0", ".jpg": "CC0-1.0|public domain"}[path.suffix]
+    allowed = {".ttf": "Apache-2.0", ".jpg": "CC0-1.0|public domain", ".mp4": "CC0-1.0"}[path.suffix]
     assert re.search(rf"Licence: ({allowed})\b", entry[1])
 
 
@@ -56,6 +56,7 @@ def test_a_photograph_is_a_plain_jpeg_without_metadata(path):
 def test_assets_stay_small():
     assert sum(path.stat().st_size for path in PHOTOS) <= 700_000
     assert FONT.stat().st_size <= 2_500_000
+    assert sum(path.stat().st_size for path in (ASSETS / "clips").iterdir()) <= 500_000
 
 
 def test_the_font_has_every_character_of_gb_2312_and_of_european_languages():

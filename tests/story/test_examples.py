@@ -27,6 +27,10 @@ def home(tmp_path_factory, photos, yolov5n_folder):
     for suffix in ("cfg", "weights"):
         shutil.copy(ROOT / "tests" / "fixtures" / "darknet" / f"yolov3-kind.{suffix}", folder / f"yolov3.{suffix}")
     (folder / "coco.names").write_text("person\nbicycle\ncar\n")
+    for clip in (ROOT / "openlepton" / "assets" / "clips").glob("*.mp4"):
+        shutil.copy(clip, folder / clip.name)
+    for settings in (ROOT / "examples").glob("*.toml"):
+        shutil.copy(settings, folder / settings.name)
     (folder / "photos").mkdir()
     for photo in photos:
         shutil.copy(photo, folder / "photos" / photo.name)
@@ -40,7 +44,7 @@ def home(tmp_path_factory, photos, yolov5n_folder):
     return folder
 
 
-SLOW = {"train.py", "convert.py", "darknet.py", "evaluate.py"}
+SLOW = {"convert.py", "darknet.py", "drive.py", "evaluate.py", "train.py", "watch.py", "zones.py"}
 RUNS = [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW)) for path in EXAMPLES]
 
 
@@ -62,6 +66,9 @@ def test_an_example_runs_as_it_stands(example, home, tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_a_code_block_is_a_tested_file(page):
     files = {path.read_text(encoding="utf-8").strip() for path in EXAMPLES}
+    for block in re.findall(r"```toml\n(#.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        settings = {path.read_text(encoding="utf-8").strip() for path in (ROOT / "examples").glob("*.toml")}
+        assert block.strip() in settings, f"{page.name} has settings that are no file of examples/:\n{block}"
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         assert block.strip() in files, f"{page.name} has a block that is no file of examples/:\n{block}"
 
