@@ -11,7 +11,7 @@ from openlepton.errors import UsageError
 from openlepton.results import Detections
 from openlepton.video.camera import CameraMotion
 from openlepton.video.kalman import begin, correct, predict, shift
-from openlepton.video.tracks import assign, centres, identified, overlap
+from openlepton.video.tracks import assign, centres, identified, nothing, overlap
 
 _ID, _CLASS, _MISSED = range(3)  # rows of the table; the identity is 0 until a second frame confirms the track
 
@@ -72,7 +72,10 @@ class ByteTrack:
         """Return those of the next frame's detections that belong to a track, with `track_ids`; see `Tracker`."""
         seen = centres(found)
         self._frames += 1
-        self._predict(None if self._camera is None else self._camera.step(image))
+        motion = None if self._camera is None else self._camera.step(image)
+        if not len(found) and not self._table.shape[1]:
+            return nothing(found)
+        self._predict(motion)
         track_of = self._associate(found, seen)
         seen[2] /= seen[3]
         ids = np.zeros(len(found), np.int64)

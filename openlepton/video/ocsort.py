@@ -23,7 +23,7 @@ from openlepton.video.sort import (
     others,
     to_area,
 )
-from openlepton.video.tracks import assign, centres, identified, overlap
+from openlepton.video.tracks import assign, centres, identified, nothing, overlap
 
 _ID, _CLASS, _MISSED, _HITS = range(4)
 
@@ -80,7 +80,10 @@ class OcSort:
         seen = centres(found)[:, sure]
         class_ids = found.class_ids[sure]
         self._frames += 1
-        self._advance(None if self._camera is None else self._camera.step(image))
+        motion = None if self._camera is None else self._camera.step(image)
+        if not len(found) and not self._table.shape[1]:
+            return nothing(found)
+        self._advance(motion)
         before = self._before()
         rows, columns = self._associate(seen, class_ids, found.scores[sure], before)
         self._observe(rows, seen[:, columns], before)

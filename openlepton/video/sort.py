@@ -10,7 +10,7 @@ from openlepton.errors import UsageError
 from openlepton.results import Detections
 from openlepton.video.camera import CameraMotion
 from openlepton.video.kalman import begin, correct, predict, shift
-from openlepton.video.tracks import assign, centres, identified, overlap
+from openlepton.video.tracks import assign, centres, identified, nothing, overlap
 
 _ID, _CLASS, _MISSED, _HITS = range(4)  # rows of the table; the identity is 0 until enough hits confirm the track
 
@@ -62,7 +62,10 @@ class Sort:
         seen = centres(found)[:, sure]
         class_ids = found.class_ids[sure]
         self._frames += 1
-        advance(self._state, None if self._camera is None else self._camera.step(image))
+        motion = None if self._camera is None else self._camera.step(image)
+        if not len(found) and not self._table.shape[1]:
+            return nothing(found)
+        advance(self._state, motion)
         alike = overlap(from_area(self._state[0]), seen)  # (N, M)
         if self._class_aware:
             alike *= self._table[_CLASS][:, None] == class_ids

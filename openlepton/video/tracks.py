@@ -64,6 +64,11 @@ def assign(gain: Array, least: float) -> tuple[Ints, Ints]:
     return (rows, columns) if np.count_nonzero(good) == len(good) else (rows[good], columns[good])
 
 
+def nothing(found: Detections) -> Detections:
+    """Return no detections, with no identities: what most frames of a quiet camera come to."""
+    return replace(found, track_ids=np.zeros(0, np.int64))
+
+
 def identified(found: Detections, track_ids: Ints) -> Detections:
     """Return the detections that have an identity, in their order.
 
