@@ -77,7 +77,11 @@ def four(tmp_path):
     return images, torch.tensor(targets, dtype=torch.float32), open_dataset(tmp_path)["val"]
 
 
-@pytest.mark.parametrize("name", SMALL)
+DEEP = ("YOLOv3", "YOLOv1", "YOLOv1 local")
+OVERFIT = [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in SMALL]
+
+
+@pytest.mark.parametrize("name", OVERFIT)
 def test_a_few_steps_overfit_four_images(name, four):
     """To AP50 = 1 by the evaluator, from one of four fresh starts: how few large steps end depends on where they begin."""
     images, targets, split = four
