@@ -123,7 +123,7 @@ def imitate(network: yolov5.Yolov5, config: TrainConfig) -> None:
             optimizer.step()
             step += 1
             if step % 60 == 0:
-                print(f"  imitation {step} of {steps}: {float(loss):.4f}", flush=True)
+                print(f"  imitation {step} of {steps}: {loss.item():.4f}", flush=True)
 
 
 def _taps(network: yolov5.Yolov5) -> list[nn.Module]:
