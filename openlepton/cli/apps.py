@@ -98,6 +98,8 @@ def watch(
                 _tell_event(event, as_json=as_json, lang=lang)
     if not as_json:
         _summary(folder, frames, time.perf_counter() - started)
+    if interrupt.asked:
+        raise typer.Exit(130)
 
 
 def drive(
@@ -158,6 +160,8 @@ def drive(
     if not as_json:
         seconds = time.perf_counter() - started
         print(f"{frames} frames in {seconds:.1f} s ({frames / max(seconds, 1e-9):.1f} a second); see {folder}")
+    if interrupt.asked:
+        raise typer.Exit(130)
 
 
 def _detector(
