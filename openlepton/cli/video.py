@@ -88,9 +88,12 @@ def track(
         _check_free([out], overwrite=overwrite)
         _track_detections(found, tracker, options | ({} if min_score is None else {"min_score": min_score}), out)
         return
-    _check(source)
+    from openlepton.video.decode import camera_number, check_source, is_url
+
+    check_source(source)
     wanted = None if classes is None else [part.strip() for text in classes for part in text.split(",") if part.strip()]
-    policy = policy or ("latest" if _is_live(source) else "all")
+    live = is_url(source) or camera_number(source) is not None
+    policy = policy or ("latest" if live else "all")
     detecting = {"classes": wanted, "size": size, "language": lang}
     predictor, sure, workers = _detector(model, tracker, min_score, detecting, policy)
     outputs = _outputs(source, out, lines, overwrite=overwrite)
@@ -225,18 +228,6 @@ def _check_free(paths: list[Path], *, overwrite: bool) -> None:
     for path in paths:
         if path.exists() and not overwrite:
             raise UsageError(f"{path}: exists; --overwrite replaces it")
-
-
-def _check(source: str) -> None:
-    from openlepton.video.decode import check_source
-
-    check_source(source)
-
-
-def _is_live(source: str) -> bool:
-    from openlepton.apps.sources import is_live
-
-    return is_live(source)
 
 
 def _track_detections(path: Path, tracker: str, options: dict[str, Any], out: Path) -> None:
