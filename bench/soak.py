@@ -158,11 +158,15 @@ def work(port: int, out: Path, model: str) -> None:
             network(image)
         return find(image)
 
+    def note(event: Any) -> None:
+        deaths[f"{event.source} {event.kind}"] += 1
+        last[event.source] = LOOP - 1  # a stream that is opened anew begins its loop anew
+
     with Interrupt() as interrupt:
         for step in watch(
             {name: f"http://127.0.0.1:{port}/{name}" for name in seen},
             read_rules(out / "rules.toml"), detect, out=out, video=True,
-            on_event=lambda event: deaths.update([f"{event.source} {event.kind}"]), until=lambda: interrupt.asked,
+            on_event=note, until=lambda: interrupt.asked,
         ):  # fmt: skip
             name, number = step.frame.source, number_of(step.frame.image)
             wrong += number != (last[name] + 1) % LOOP

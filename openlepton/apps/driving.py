@@ -17,6 +17,7 @@ from openlepton.apps.dashcam import SPAN_S, Dashcam, Lens, growth
 from openlepton.apps.events import Episodes, Event
 from openlepton.apps.rules import Rule
 from openlepton.apps.security import Finding
+from openlepton.apps.sources import free
 from openlepton.apps.view import TRACKER, Detector
 from openlepton.arrays import Boxes, Image
 from openlepton.errors import OutputError
@@ -24,7 +25,7 @@ from openlepton.results import Detections
 from openlepton.video.analytics import Analytics, Moment, Track, velocity
 from openlepton.video.flow import ahead
 from openlepton.video.overlay import ALERT, Color, draw_label, draw_panel, font_size
-from openlepton.video.stream import Frame, Policy, Reader, Source, VideoWriter
+from openlepton.video.stream import Frame, Policy, Reader, Source, StreamEvent, VideoWriter
 from openlepton.video.tracker import Tracker
 from openlepton.video.zones import Scene
 
@@ -294,9 +295,13 @@ def drive(
     every: int = 1,
     policy: Policy = "all",
     labels_zh: Mapping[str, str] | None = None,
+    on_event: Callable[[StreamEvent], None] | None = None,
     until: Callable[[], bool] = lambda: False,
 ) -> Iterator[RoadStep]:
     """Yield a step for each frame, and write `NAME.jsonl`, a line a frame, and `NAME.mp4`, annotated, into `out`.
+
+    Nothing that is there is replaced. `on_event` is told when a source dies, recovers or ends; `until` is asked several times a
+    second whether to stop.
 
     Raises:
         VideoNotFound: A source is missing.
@@ -305,20 +310,23 @@ def drive(
     drives = {name: Drive(detectors, camera, tracker=tracker, labels_zh=labels_zh) for name in sources}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lines = {name: (out / f"{name}.jsonl").open("w", encoding="utf-8") for name in sources}
+        lines = {name: free(out / f"{name}.jsonl").open("x", encoding="utf-8") for name in sources}
     except OSError as error:
         raise OutputError(f"{out}: cannot be written to: {error.strerror or error}") from error
-    videos = {name: VideoWriter(out / f"{name}.mp4") for name in sources} if video else {}
+    videos = {name: VideoWriter(free(out / f"{name}.mp4")) for name in sources} if video else {}
 
     def keep(step: RoadStep) -> RoadStep:
         name = step.frame.source
-        lines[name].write(json.dumps(step.to_dict(), ensure_ascii=False) + "\n")
+        try:
+            lines[name].write(json.dumps(step.to_dict(), ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise OutputError(f"{lines[name].name}: cannot be written: {error.strerror or error}") from error
         if name in videos:
             videos[name].write(annotate(step.frame.image, step), step.frame.time_s)
         return step
 
     try:
-        with Reader(sources, every=every, policy=policy, patient=len(sources) > 1, until=until) as reader:
+        with Reader(sources, every=every, policy=policy, on_event=on_event, until=until) as reader:
             yield from ahead(keep, (drives[frame.source].step(frame) for frame in reader))
     finally:
         for file in lines.values():

@@ -14,10 +14,11 @@ from openlepton.apps.privacy import cover
 from openlepton.apps.recorder import ClipWriter, EventLog, Ring, fitted, take
 from openlepton.apps.rules import Rules
 from openlepton.apps.scenery import annotate
+from openlepton.apps.sources import free
 from openlepton.apps.view import Step
 from openlepton.apps.webhook import Delivery, Webhook
 from openlepton.arrays import Image
-from openlepton.errors import OpenLeptonError, OutputError
+from openlepton.errors import OutputError
 from openlepton.images import write_image
 from openlepton.video.stream import Frame, VideoWriter
 
@@ -43,17 +44,17 @@ class Keeper:
         self.deliveries: list[Delivery] = []
         self.events: dict[str, Counter[str]] = {}
         self.last: dict[str, Image] = {}
+        self._hooks = [Webhook(hook) for hook in rules.webhook]
         try:
             for folder in ("snapshots", "clips"):
                 (out / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{out}: cannot be made: {error.strerror or error}") from error
-        self._hooks = [Webhook(hook) for hook in rules.webhook]
         self._log = EventLog(out)
         self._clips = ClipWriter(self._note)
         self._rings: dict[str, Ring] = {}
         self._videos: dict[str, tuple[VideoWriter, tuple[int, int]]] = {}
-        self._error: OpenLeptonError | None = None
+        self._error: Exception | None = None
         self._queue: queue.Queue[Step | list[Event] | None] = queue.Queue(waiting)
         self._thread = threading.Thread(target=self._work, name="openlepton-keeper", daemon=True)
         self._thread.start()
@@ -102,8 +103,8 @@ class Keeper:
     def _try(self, function: Callable[..., None], *arguments: Any) -> None:
         try:
             function(*arguments)
-        except OpenLeptonError as error:
-            self._error = self._error or error
+        except Exception as error:  # noqa: BLE001 - it is raised again by `put` or `close`, in the caller's thread
+            self._note(error)
 
     def _keep(self, what: Step | list[Event]) -> None:
         if isinstance(what, list):
@@ -148,9 +149,10 @@ class Keeper:
 
     def _write_video(self, frame: Frame, drawn: Image) -> None:
         if frame.source not in self._videos:
-            self._videos[frame.source] = VideoWriter(self.out / f"{frame.source}.mp4"), (drawn.shape[0], drawn.shape[1])
+            path = free(self.out / f"{frame.source}.mp4")
+            self._videos[frame.source] = VideoWriter(path), (drawn.shape[0], drawn.shape[1])
         video, size_hw = self._videos[frame.source]
         video.write(fitted(drawn, size_hw), frame.time_s)
 
-    def _note(self, error: OpenLeptonError) -> None:
+    def _note(self, error: Exception) -> None:
         self._error = self._error or error

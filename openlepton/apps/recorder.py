@@ -17,7 +17,7 @@ from openlepton.apps import rules
 from openlepton.apps.events import Event
 from openlepton.arrays import Image
 from openlepton.drawing import draw
-from openlepton.errors import OpenLeptonError, OutputError
+from openlepton.errors import OutputError
 from openlepton.results import Detections
 from openlepton.video.stream import VideoWriter
 
@@ -130,7 +130,7 @@ class ClipWriter:
         problem: Told, in that thread, what went wrong.
     """
 
-    def __init__(self, problem: Callable[[OpenLeptonError], None]) -> None:
+    def __init__(self, problem: Callable[[Exception], None]) -> None:
         self._problem = problem
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="openlepton-clips")
         self._room = threading.BoundedSemaphore(WAITING_CLIPS)
@@ -147,10 +147,8 @@ class ClipWriter:
     def _done(self, future: Future[None]) -> None:
         self._room.release()
         error = future.exception()
-        if isinstance(error, OpenLeptonError):
+        if isinstance(error, Exception):
             self._problem(error)
-        elif error is not None:
-            raise error
 
 
 def take(image: Image, found: Detections, time_s: float, *, width: int) -> Shot:

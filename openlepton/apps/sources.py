@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from openlepton.errors import UsageError
 from openlepton.job import plain_name
@@ -23,7 +24,7 @@ def named(sources: Iterable[str]) -> Mapping[str, Source]:
         name, source = (match[1].strip(), match[2]) if match else ("", text)
         if name in found:
             raise UsageError(f"two sources are called {name!r}")
-        name = name or _free(_own_name(source), found)
+        name = name or _unused(_own_name(source), found)
         found[name] = source
     return found
 
@@ -31,6 +32,15 @@ def named(sources: Iterable[str]) -> Mapping[str, Source]:
 def is_live(source: Source) -> bool:
     """Return whether a source has no end that is known: a camera or a URL."""
     return is_url(source) or camera_number(source) is not None
+
+
+def free(path: Path) -> Path:
+    """Return `path`, or the first of `NAME-2`, `NAME-3`, ... with its suffix that does not exist yet."""
+    number, chosen = 1, path
+    while chosen.exists():
+        number += 1
+        chosen = path.with_stem(f"{path.stem}-{number}")
+    return chosen
 
 
 def _own_name(source: str) -> str:
@@ -44,9 +54,9 @@ def _own_name(source: str) -> str:
     return plain_name(last.rsplit(".", 1)[0] if "." in last[1:] else last)[:64]
 
 
-def _free(name: str, taken: Mapping[str, Source]) -> str:
-    number, free = 1, name
-    while free.casefold() in {other.casefold() for other in taken}:
+def _unused(name: str, taken: Mapping[str, Source]) -> str:
+    number, chosen = 1, name
+    while chosen.casefold() in {other.casefold() for other in taken}:
         number += 1
-        free = f"{name}-{number}"
-    return free
+        chosen = f"{name}-{number}"
+    return chosen

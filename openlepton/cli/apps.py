@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from openlepton.cli.tell import note, table
-from openlepton.errors import UsageError
+from openlepton.cli.tell import complain, note, table
+from openlepton.errors import UsageError, VideoUnreadable
 
 if TYPE_CHECKING:
     from openlepton.apps.events import Event
@@ -78,6 +78,7 @@ def watch(
     checked = read_rules(rules)
     detector, sure = _detector(model, tracker, min_score, size)
     folder = out or numbered(Path("runs") / "watch")
+    streams_told = _Streams()
     started, frames = time.perf_counter(), 0
     with Interrupt() as interrupt:
         for step in watch_sources(
@@ -90,7 +91,7 @@ def watch(
             every=every,
             policy=policy or _policy(live),
             labels_zh=_labels_zh(detector),
-            on_event=_tell_stream,
+            on_event=streams_told,
             until=lambda: interrupt.asked,
         ):
             frames += 1
@@ -98,8 +99,8 @@ def watch(
                 _tell_event(event, as_json=as_json, lang=lang)
     if not as_json:
         _summary(folder, frames, time.perf_counter() - started)
-    if interrupt.asked:
-        raise typer.Exit(130)
+    if interrupt.asked or streams_told.failed:
+        raise typer.Exit(130 if interrupt.asked else 1)
 
 
 def drive(
@@ -137,6 +138,7 @@ def drive(
     detectors, sure = [detector for detector, _ in loaded], min(score for _, score in loaded)
     labels_zh = {label: zh for detector in detectors for label, zh in _labels_zh(detector).items()}
     folder = out or numbered(Path("runs") / "drive")
+    streams_told = _Streams()
     started, frames = time.perf_counter(), 0
     with Interrupt() as interrupt:
         for step in drive_sources(
@@ -149,6 +151,7 @@ def drive(
             every=every,
             policy=policy or _policy([is_live(source) for source in streams.values()]),
             labels_zh=labels_zh,
+            on_event=streams_told,
             until=lambda: interrupt.asked,
         ):
             frames += 1
@@ -160,8 +163,8 @@ def drive(
     if not as_json:
         seconds = time.perf_counter() - started
         print(f"{frames} frames in {seconds:.1f} s ({frames / max(seconds, 1e-9):.1f} a second); see {folder}")
-    if interrupt.asked:
-        raise typer.Exit(130)
+    if interrupt.asked or streams_told.failed:
+        raise typer.Exit(130 if interrupt.asked else 1)
 
 
 def _detector(
@@ -198,9 +201,18 @@ def _tell_event(event: "Event", *, as_json: bool, lang: str) -> None:
         print(f"{event.source} {event.start_s:8.2f} s  {event.rule}: {reason}", flush=True)
 
 
-def _tell_stream(event: "StreamEvent") -> None:
-    if event.kind != "ended":
-        note(f"{event.source}: {event.kind} at {event.time_s:.1f} s{f': {event.reason}' if event.reason else ''}")
+class _Streams:
+    """Tells what happens to sources, and remembers whether one was given up."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def __call__(self, event: "StreamEvent") -> None:
+        if event.kind == "dead" and not event.again:
+            self.failed = True
+            complain(VideoUnreadable(event.reason))
+        elif event.kind != "ended":
+            note(f"{event.source}: {event.kind} at {event.time_s:.1f} s{f': {event.reason}' if event.reason else ''}")
 
 
 def _summary(folder: Path, frames: int, seconds: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import openlepton
-from openlepton.apps.sources import is_live, named
+from openlepton.apps.sources import free, is_live, named
 from openlepton.cli import run
 from openlepton.errors import UsageError
 from openlepton.video.stream import frames
@@ -114,6 +114,28 @@ def test_wrong_usage_is_told_in_one_line(arguments, message, capsys, tmp_path, m
     assert message in told
     assert "\n" not in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_told_and_fails_and_what_came_before_is_kept(tmp_path, capsys):
+    clip = (CLIPS / "yard.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(clip[: len(clip) // 8])
+    out = tmp_path / "out"
+    assert (
+        run(words("watch", tmp_path / "cut.mp4", "--rules", EXAMPLES / "rules.toml", "--model", MODEL, "--out", out))
+        == 1
+    )
+    told = capsys.readouterr().err.strip()
+    assert "cut.mp4" in told
+    assert told.endswith("[video-unreadable]")
+    assert (out / "summary.json").exists()
+
+
+def test_nothing_that_is_there_is_replaced(tmp_path):
+    taken = tmp_path / "road.mp4"
+    assert free(taken) == taken
+    taken.write_bytes(b"")
+    (tmp_path / "road-2.mp4").write_bytes(b"")
+    assert free(taken) == tmp_path / "road-3.mp4"
 
 
 def test_sources_get_names_that_are_fit_for_files():

@@ -208,6 +208,17 @@ def test_a_disk_that_takes_no_more_ends_the_watch_with_an_error(tmp_path, walk):
         list(steps)
 
 
+def test_a_fault_in_the_writing_thread_reaches_the_caller(tmp_path, walk, monkeypatch):
+    """Whatever it is: a thread that died in silence would let the watch wait for ever."""
+
+    def fail(*_):
+        raise RuntimeError("a fault of our own")
+
+    monkeypatch.setattr("openlepton.apps.keeper.annotate", fail)
+    with pytest.raises(RuntimeError, match="a fault of our own"):
+        run({"cam": walk}, rules(INTRUSION), tmp_path / "out", video=True)
+
+
 def test_what_is_missing_is_told_before_anything_is_written(tmp_path, walk):
     with pytest.raises(VideoNotFound):
         run({"cam": tmp_path / "none.mp4"}, rules(INTRUSION), tmp_path / "out")
