@@ -224,14 +224,6 @@ def test_a_batch_that_does_not_fit_into_memory_is_said_so(config):
         fit(replace(config, size=1_000_000))
 
 
-@pytest.mark.slow
-def test_a_machine_that_cannot_compile_the_network_is_told_so(config, monkeypatch, tmp_path):
-    monkeypatch.setenv("CXX", "false")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.raises(UsageError, match="compile: torch cannot compile the network here"):
-        fit(replace(config, compile=True, epochs=1, device="cpu"))
-
-
 def test_a_class_without_a_box_is_an_error_unless_allowed(config, squares, tmp_path):
     shutil.copytree(squares, tmp_path / "data")
     (tmp_path / "data" / "classes.txt").write_text("red\ngreen\nblue\n", encoding="utf-8")
