@@ -16,6 +16,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class Summed(nn.Conv2d):
+    """A convolution for inference whose kernel is a sum of trained numbers, which half precision would round."""
+
+
 class Conv(nn.Module):
     """`(B, in, H, W)` to `(B, out, H / stride, W / stride)`: convolution without bias, batch norm, activation."""
 

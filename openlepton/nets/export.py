@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from openlepton.arrays import Array
 from openlepton.errors import ModelFailed, ParityFailed, UsageError
+from openlepton.nets.blocks import Summed
 from openlepton.offline import import_onnxruntime
 
 OPSET = 17
@@ -110,7 +111,7 @@ def export_onnx(
                 dim.dim_value = result.shape[axis]  # tracing calls it by a made-up name
     model.producer_name, model.producer_version = "openlepton", ""
     if weights == "float16":
-        _store_half(model.graph, _scales(module))
+        _store_half(model.graph, _scales(module), _summed(module))
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     return data
@@ -122,15 +123,22 @@ def _scales(module: nn.Module) -> dict[str, Array]:
     return {name: scale.numpy() for name, scale in scales if scale is not None}
 
 
-def _store_half(graph: onnx.GraphProto, scales: dict[str, Array]) -> None:
+def _summed(module: nn.Module) -> set[str]:
+    """Return the names of weights that are sums of what was trained: rounded, they would lose what the others keep."""
+    return {f"{path}.weight" for path, part in module.named_modules() if isinstance(part, Summed)}
+
+
+def _store_half(graph: onnx.GraphProto, scales: dict[str, Array], wide: set[str]) -> None:
     """Store matrices as float16, then a Cast and, where known, a Mul with the scale; runtimes fold both at load.
+
+    Those named `wide` stay as they are.
 
     Depthwise kernels stay: in EfficientNet-Lite0 they are 4 % of the weights, and most of what rounding does to the scores.
     """
     nodes, scalars = [], []
     for weight in graph.initializer:
         few = len(weight.dims) < 2 or weight.dims[1] == 1 or np.prod(weight.dims) < 64  # biases, depthwise kernels
-        if weight.data_type != onnx.TensorProto.FLOAT or few:
+        if weight.data_type != onnx.TensorProto.FLOAT or few or weight.name in wide:
             continue
         name, value = weight.name, numpy_helper.to_array(weight)
         scale = scales.get(name)
@@ -142,10 +150,10 @@ def _store_half(graph: onnx.GraphProto, scales: dict[str, Array]) -> None:
             half = value.astype(np.float16)
         if not np.isfinite(half).all():
             raise UsageError(f"weights: {name} does not fit float16; export it as float32")
-        wide = name if scale is None else f"{name}.wide"
-        nodes.append(helper.make_node("Cast", [f"{name}.half"], [wide], f"{name}.cast", to=onnx.TensorProto.FLOAT))
+        widened = name if scale is None else f"{name}.wide"
+        nodes.append(helper.make_node("Cast", [f"{name}.half"], [widened], f"{name}.cast", to=onnx.TensorProto.FLOAT))
         if scale is not None:
-            nodes.append(helper.make_node("Mul", [wide, f"{name}.scale"], [name], f"{name}.mul"))
+            nodes.append(helper.make_node("Mul", [widened, f"{name}.scale"], [name], f"{name}.mul"))
         weight.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
     graph.initializer.extend(scalars)
     nodes += graph.node

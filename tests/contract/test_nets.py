@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from openlepton.nets import NETS
+from openlepton.nets.blocks import Summed
 from openlepton.nets.export import export_onnx, parity
 
 DETECTORS = [name for name, net in NETS.items() if net.task in ("detect", "segment")]
@@ -22,6 +23,7 @@ QUICK = (
     "yolov5n-seg",
     "yolox-nano",
     "efficientnet-lite0",
+    "unet-lite0",
 )
 SMALL = [name for name in NETS if name in QUICK]
 SIZE = 128  # a multiple of every network's stride
@@ -54,6 +56,8 @@ def test_outputs_keep_the_contract_in_name_and_shape(name: str) -> None:
         if NETS[name].task == "segment":
             wanted |= {"coeffs": (2, rows, 32), "protos": (2, 32, SIZE // 4, SIZE // 4)}
         assert shapes == wanted
+    elif NETS[name].task == "semantic":
+        assert shapes == {"scores": (2, 3, SIZE // 2, SIZE // 2)}
     else:
         assert shapes == {"scores": (2, 3)}
 
@@ -78,8 +82,10 @@ def test_every_parameter_is_trained_and_every_norm_is_fused_away(name: str) -> N
     fused = network.fused()
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in fused.modules())
     norms = sum(m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    # Nine taps on pixels that come in fours are four times four.
+    more = sum(m.weight.numel() * 7 // 16 + 3 * m.out_channels / 4 for m in fused.modules() if isinstance(m, Summed))
     # Of each norm's weight and bias a bias stays.
-    assert sum(p.numel() for p in fused.parameters()) == sum(p.numel() for p in network.parameters()) - norms
+    assert sum(p.numel() for p in fused.parameters()) == sum(p.numel() for p in network.parameters()) - norms + more
 
 
 @pytest.mark.parametrize("name", SMALL)
