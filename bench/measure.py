@@ -21,6 +21,7 @@ from openlepton.hub.checkpoint import read_checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 DRIVERS = Path(__file__).resolve().parent / "drivers"
 WEIGHTS = ROOT / "tests" / "fixtures" / "yolov5" / "yolov5n.pt"
+SEGMENTER = WEIGHTS.with_name("yolov5n-seg-nc5.pt")
 OBJECTNESS_SHIFT = 62
 OURS = [sys.executable]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -129,21 +130,21 @@ def many_720p(folder: Path, count: int) -> Path:
     return out
 
 
-def calmer_weights(folder: Path) -> Path:
-    """Return a copy of the fixture's checkpoint with its objectness lowered.
+def calmer_weights(folder: Path, weights: Path = WEIGHTS, shift: float = OBJECTNESS_SHIFT) -> Path:
+    """Return a copy of a checkpoint of the fixtures with its objectness lowered.
 
     Its weights are random and see hundreds of objects in every photograph, which would measure suppression more than
     anything else; lowered, they see about as many as a trained network does.
     """
-    state = read_checkpoint(WEIGHTS).state
+    state = read_checkpoint(weights).state
     calmer = {}
     for level in range(3):
         bias = state[f"model.24.m.{level}.bias"]
         lowered = bias.reshape(3, -1).copy()
-        lowered[:, 4] -= OBJECTNESS_SHIFT
+        lowered[:, 4] -= shift
         calmer[bias.tobytes()] = lowered.tobytes()
-    path = folder / "yolov5n.pt"
-    with zipfile.ZipFile(WEIGHTS) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
+    path = folder / weights.name
+    with zipfile.ZipFile(weights) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
         for entry in source.infolist():
             data = source.read(entry)
             target.writestr(entry.filename, calmer.pop(data, data))
