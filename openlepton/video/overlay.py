@@ -1,6 +1,7 @@
 """Draws what a video's viewer wants to see beside boxes: zones, lines, trails, labels, a legend. Everything draws in place."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import ceil
 
 import cv2
@@ -108,6 +109,7 @@ def _fixed(points: Points) -> NDArray[np.int32]:
     return fixed
 
 
+@lru_cache(maxsize=128)
 def _plate(text: str, size: int, paper: Color) -> Image:
     ascent, descent = extent(size)
     pad = max(2, size // 4)

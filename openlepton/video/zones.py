@@ -17,6 +17,7 @@
 
 import os
 import tomllib
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -113,8 +114,7 @@ class Ground(Drawn):
 
     def metres_at(self, points: Points, image_hw: tuple[int, int]) -> Points:
         """Return where `points` `(N, 2)` in pixels are on the ground, `(N, 2)` metres; NaN for what lies above the horizon."""
-        marks = self.pixels(image_hw)
-        matrix = homography(marks, np.array(self.metres, np.float64))
+        marks, matrix = self.pixels(image_hw), _to_ground(self, image_hw)
         depth = _homogeneous(np.vstack([points, marks])) @ matrix[2]
         places = project(matrix, points)
         ahead = np.sign(depth[: len(points)]) == np.sign(depth[-4:].mean())  # the horizon is where the sign turns
@@ -122,6 +122,11 @@ class Ground(Drawn):
 
 
 Place = TypeVar("Place", Zone, Line)
+
+
+@lru_cache(maxsize=64)
+def _to_ground(ground: Ground, image_hw: tuple[int, int]) -> Matrix:
+    return homography(ground.pixels(image_hw), np.array(ground.metres, np.float64))
 
 
 class Scene(Part):
