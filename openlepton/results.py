@@ -70,7 +70,7 @@ class Detections:
             raise ShapeError(f"boxes: expected ({count}, 4), got {self.boxes.shape}")
         if self.class_ids.shape != (count,) or self.scores.shape != (count,):
             raise ShapeError(f"class_ids: expected ({count},), got {self.class_ids.shape}")
-        if count and not (self.class_ids.min() >= 0 and self.class_ids.max() < len(self.names)):
+        if count and self.class_ids.view(np.uint64).max() >= len(self.names):  # a negative one is huge
             raise ShapeError(f"class_ids: expected 0..{len(self.names) - 1}, got up to {self.class_ids.max()}")
         if self.masks is not None:
             if len(self.masks) != count:
