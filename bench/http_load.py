@@ -32,7 +32,10 @@ class Tally:
         return {
             "rps": len(times) / self.seconds,
             "goodput": good / self.seconds,
-            **{f"p{part}": 1000 * times[min(len(times) - 1, len(times) * part // 100)] if times else None for part in (50, 95, 99)},
+            **{
+                f"p{part}": 1000 * times[min(len(times) - 1, len(times) * part // 100)] if times else None
+                for part in (50, 95, 99)
+            },
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
         }
 

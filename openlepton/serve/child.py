@@ -1,10 +1,12 @@
-"""The inside of a worker process: reads a message, does the work, writes the answer, until the server is gone."""
+"""The inside of a worker process: reads messages, does the work, writes the answers, until the server is gone."""
 
+import gc
 import logging
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,8 +21,10 @@ Outcome = bytes | OpenLeptonError
 class Share:
     """What of the machine a worker may use."""
 
+    lanes: int = 1
+    """Items at a time, in as many threads."""
     threads: int = 1
-    """For each item while others are worked on elsewhere."""
+    """For each item while there are others."""
     wide: int = 0
     """For an item that is alone in the server; 0 if it is treated like any other."""
 
@@ -35,35 +39,48 @@ class Handler(Protocol):
         """Return one outcome for each of `parts`."""
 
 
-Setup = Callable[[Share], Handler]
-"""Makes a handler in a worker; travels there by pickle when the process starts, so it is a function or a frozen dataclass."""
+class Setup(Protocol):
+    """Makes a handler in a worker; travels there by pickle when the process starts, so it is a frozen dataclass."""
+
+    def __call__(self, share: Share, /) -> Handler:
+        """Return a handler."""
 
 
-def main(socket: Socket, setup: Setup, share: Share) -> None:
-    """Serve `socket` until the other end closes; the only way out, as stopping is the server's business."""
+def main(sockets: Sequence[Socket], setup: Setup, share: Share) -> None:
+    """Serve each of `sockets` in a thread until its other end closes; the only way out, as stopping is the server's business."""
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    gc.freeze()  # memory that is shared with other workers stays so: the collector would write to it
     os.environ["OMP_NUM_THREADS"] = str(share.threads)  # for what a class of one's own may load
+    first, *others = sockets
     try:
         handler = setup(share)
         facts = handler.facts()
     except Exception as error:
-        send(socket, {"fatal": _told(error)})
+        send(first, {"fatal": _told(error)})
         if not isinstance(error, OpenLeptonError):
             raise
         return
-    send(socket, {"ready": facts})
-    while (frame := receive(socket)) is not None:
-        started = time.perf_counter()
-        outcomes = _outcomes(handler, frame)
-        run_ms = 1000 * (time.perf_counter() - started)
-        errors = [None if isinstance(outcome, bytes) else _told(outcome) for outcome in outcomes]
-        bodies = [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes]
-        try:
-            send(socket, {"id": frame.head["id"], "run_ms": run_ms, "errors": errors}, bodies)
-        except OSError:  # the server has gone
-            return
+    for other in others:
+        threading.Thread(target=_serve, args=(other, handler), daemon=True).start()
+    send(first, {"ready": facts})
+    _serve(first, handler)
+
+
+def _serve(socket: Socket, handler: Handler) -> None:
+    try:
+        while (frame := receive(socket)) is not None:
+            started = time.perf_counter()
+            outcomes = _outcomes(handler, frame)
+            run_ms = 1000 * (time.perf_counter() - started)
+            errors = [None if isinstance(outcome, bytes) else _told(outcome) for outcome in outcomes]
+            bodies = [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes]
+            send(socket, {"run_ms": run_ms, "errors": errors}, bodies)
+    except OSError:  # the server has gone
+        pass
+    finally:
+        socket.close()
 
 
 def _outcomes(handler: Handler, frame: Frame) -> Sequence[bytes | Exception]:

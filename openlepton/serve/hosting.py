@@ -1,5 +1,8 @@
 """What `openlepton serve` runs: catalog, workers, addresses and server, put together."""
 
+import os
+import sys
+import threading
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,6 +15,7 @@ from openlepton.serve.bodies import Held
 from openlepton.serve.catalog import ModelSetup, catalog
 from openlepton.serve.child import Setup
 from openlepton.serve.jobs import Jobs
+from openlepton.serve.launch import Anew, Copies, Launch
 from openlepton.serve.metrics import Metrics
 from openlepton.serve.run import Tell, serve
 from openlepton.serve.scheduler import Scheduler
@@ -19,9 +23,9 @@ from openlepton.serve.settings import Settings
 from openlepton.serve.tasks import TEXT
 
 
-def site_of(setup: Setup, settings: Settings) -> Site:
+def site_of(launch: Launch, settings: Settings) -> Site:
     """Return what the addresses of a server share, its workers not yet started."""
-    scheduler = Scheduler(setup, settings)
+    scheduler = Scheduler(launch, settings)
     held = Held(settings.limits.held_bytes)
     return Site(settings, scheduler, held, Metrics(scheduler, held))
 
@@ -38,7 +42,8 @@ def serve_models(names: Sequence[str], settings: Settings, tell: Tell) -> int:
         OpenLeptonError: Something keeps the server from starting.
     """
     models = catalog(names)
-    site = site_of(ModelSetup(models.names, settings.limits, settings.jobs), settings)
+    launch = _launch(ModelSetup(models.names, settings.limits, settings.jobs))
+    site = site_of(launch, settings)
     texts = [card.name for card in models.cards.values() if card.task in TEXT]
     images = [name for name in models.cards if name not in texts]
     start = partial(pace.settle, site.scheduler, settings.workers, tell, measure=(images + texts)[0], texts=texts)
@@ -52,6 +57,7 @@ def serve_models(names: Sequence[str], settings: Settings, tell: Tell) -> int:
         if jobs is not None:
             await jobs.stop()
         await site.scheduler.stop()
+        launch.close()
 
     return run(site, routers, "OpenLepton", start, stop, tell)
 
@@ -60,3 +66,15 @@ def run(site: Site, routers: Sequence[APIRouter], title: str, start: Step, stop:
     """Serve these addresses until a signal comes."""
     app = create_app(site, routers, title=title, start=start, stop=stop)
     return serve(app, site.settings, site.scheduler.drain, tell)
+
+
+def _launch(setup: Setup) -> Launch:
+    """Return how workers are started: as copies where that is known to be safe."""
+    if sys.platform != "linux" or threading.active_count() > 1:
+        return Anew(setup)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would not be copied
+    import openlepton.serve.models  # noqa: F401 - what the workers will need
+    from openlepton.offline import import_onnxruntime
+
+    import_onnxruntime()
+    return Copies(setup)

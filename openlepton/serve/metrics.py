@@ -65,7 +65,7 @@ class Metrics:
             ("waiting_items", "Items that wait for a worker.", self._scheduler.waiting),
             ("workers", "Worker processes there should be.", pool.size),
             ("workers_alive", "Worker processes that are ready.", len(pool.workers)),
-            ("workers_busy", "Worker processes at work.", self._scheduler.busy),
+            ("busy_items", "Items, or groups of them, that are worked on.", self._scheduler.busy),
             ("held_bytes", "Bytes of bodies in memory.", self._held.now),
         ):
             yield GaugeMetricFamily(f"openlepton_{name}", text, value)

@@ -1,7 +1,7 @@
 """Who is worked for next: a bounded queue before the workers, right under overload.
 
 What cannot be answered in time is refused at once rather than late; what nobody waits for any more is not begun; what a dying
-worker held goes to another one, once. Jobs get what requests leave, and every eighth turn.
+worker held is tried again, alone, so that it can harm no other item. Jobs get what requests leave, and every eighth turn.
 """
 
 import asyncio
@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openlepton.errors import DeadlineExceeded, Draining, OpenLeptonError, Overloaded, WorkerLost
-from openlepton.serve.child import Setup, Share
+from openlepton.serve.child import Share
+from openlepton.serve.launch import Launch
 from openlepton.serve.settings import Settings
-from openlepton.serve.workers import Pool, Reply, Worker
+from openlepton.serve.workers import Line, Pool, Reply
 
-_TRIES = 2
+_TRIES = 3
 _JOBS_TURN = 8
 _SHARE = 0.9  # of the time that is given: the rest is for the way back
 _MARGIN = 1.25  # by how much a wait may exceed what is expected of it
@@ -83,22 +84,22 @@ class Scheduler:
     """Puts work before the workers; made for one event loop.
 
     Args:
-        setup: Makes what the workers are for.
+        launch: Starts the worker processes.
         settings: How many may wait, and how long.
     """
 
-    def __init__(self, setup: Setup, settings: Settings) -> None:
+    def __init__(self, launch: Launch, settings: Settings) -> None:
         self._settings = settings
-        self._pool = Pool(setup, self._dispatch)
+        self._pool = Pool(launch, self._dispatch)
         self._queue: OrderedDict[int, _Ticket] = OrderedDict()
         self._jobs: OrderedDict[int, _Ticket] = OrderedDict()
-        self._running: dict[Worker, list[_Ticket]] = {}
+        self._running: dict[Line, list[_Ticket]] = {}
         self._expected_s = 0.0  # of all that waits
         self._paces: dict[str, _Pace] = {}
         self.together: dict[str, int] = {}
         """How many items of a model may go to a worker at once; those of all others go one by one."""
         self._facts: Mapping[str, Any] = {}
-        self._bound: dict[str, Worker] = {}
+        self._bound: dict[str, Line] = {}
         self._turn = 0
         self._draining = False
         self.counts = {"done": 0, "failed": 0, "dropped": 0, "late": 0, "refused": 0, "retried": 0}
@@ -145,7 +146,7 @@ class Scheduler:
 
     @property
     def busy(self) -> int:
-        """How many workers work."""
+        """How many items or groups of them are worked on."""
         return len(self._running)
 
     def refusal(self, count: int = 1, within_s: float | None = None, model: str = "") -> OpenLeptonError | None:
@@ -165,20 +166,20 @@ class Scheduler:
 
     def wait_s(self) -> float:
         """Return how long a new item would wait for a worker, about."""
-        workers = max(1, len(self._pool.workers))
-        if not self._queue and self.busy < workers:
+        lines = max(1, len(self._pool.lines))
+        if not self._queue and self.busy < lines:
             return 0.0
         now = asyncio.get_running_loop().time()
         left_s = sum(
             max(sum(one.expected_s for one in group) - (now - group[0].begun), 0.0) for group in self._running.values()
         )
-        return (self._expected_s + left_s) / workers * _MARGIN
+        return (self._expected_s + left_s) / lines * _MARGIN
 
     def submit(self, work: Work, within_s: float, *, job: bool = False) -> "asyncio.Future[Answer]":
         """Return the answer to come; cancel it when nobody wants it any more.
 
-        The future fails with `DeadlineExceeded` after `within_s` seconds, with `WorkerLost` if two workers died of the item,
-        with `Draining` if the server stops, or with what the worker says.
+        The future fails with `DeadlineExceeded` after `within_s` seconds, with `WorkerLost` if one worker after the other
+        died of the item, with `Draining` if the server stops, or with what the worker says.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -214,60 +215,71 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         """Give work to whoever is free."""
-        while self._queue or self._jobs:
-            free = [worker for worker in self._pool.workers if worker.idle]
-            group = self._next(free) if free else []
-            if not group:
-                return
-            worker = self._bound.get(
-                group[0].work.extra.get("job", ""), next((one for one in free if one.wide), free[0])
-            )
-            alone = worker.wide and not self._queue and not self._running and len(group) == 1
-            self._give(worker, group, wide=alone)
+        while (found := self._next()) is not None:
+            lane, first, line = found
+            group = self._with(first, lane)
+            for ticket in group:
+                self._leave(ticket)
+            wide = line.worker.wide and not self._queue and not self._running and len(group) == 1
+            self._give(line, group, wide=wide)
 
-    def _next(self, free: list[Worker]) -> list[_Ticket]:
-        """Return what is to be done next: one item, several that gain from going together, or none for those who are free."""
+    def _next(self) -> "tuple[OrderedDict[int, _Ticket], _Ticket, Line] | None":
+        """Return what is to be done next, where it waits, and by whom; None if nobody is free for what there is."""
+        if not (self._queue or self._jobs):
+            return None
+        alone = {line.worker for line, group in self._running.items() if group[0].tries > 1}
+        free = [line for line in self._pool.lines if line.idle and line.worker not in alone]
+        if not free:
+            return None
         self._turn += 1
-        lane, first = self._queue, next(iter(self._queue.values()), None)
-        if first is None or self._turn % _JOBS_TURN == 0:
-            job = next((one for one in self._jobs.values() if self._may(one, free)), None)
-            lane, first = (lane, first) if job is None else (self._jobs, job)
-        if first is None:
-            return []
+        lanes = (self._jobs, self._queue) if self._turn % _JOBS_TURN == 0 else (self._queue, self._jobs)
+        for lane in lanes:
+            for ticket in lane.values():
+                line = self._line_for(ticket, free)
+                if line is not None:
+                    return lane, ticket, line
+                if lane is self._queue:  # what was tried before waits for a worker of its own, and the others for it
+                    return None
+        return None
+
+    def _line_for(self, ticket: _Ticket, free: list[Line]) -> Line | None:
+        """Return who of `free` is to do it: a piece of a video is for who has it open, what killed a worker must be alone."""
+        job = ticket.work.extra.get("job", "")
+        bound = self._bound.get(job)
+        if bound is not None and not bound.worker.gone.is_set():
+            return bound if bound in free else None
+        self._bound.pop(job, None)
+        if ticket.tries:
+            busy = {line.worker for line in self._running}
+            return next((line for line in free if line.worker not in busy), None)
+        return next((line for line in free if line.worker.wide), free[0])
+
+    def _with(self, first: _Ticket, lane: "OrderedDict[int, _Ticket]") -> list[_Ticket]:
+        """Return a ticket and those that gain from going together with it."""
         most, group = self.together.get(first.work.model, 1), [first]
-        if most > 1 and first.work.group is not None:
+        if most > 1 and first.work.group is not None and not first.tries:
             for ticket in lane.values():
                 if len(group) == most:
                     break
-                if ticket is not first and ticket.work.group == first.work.group and ticket.tries == first.tries == 0:
+                if ticket is not first and not ticket.tries and ticket.work.group == first.work.group:
                     group.append(ticket)
-        for ticket in group:
-            self._leave(ticket)
         return group
 
-    def _may(self, ticket: _Ticket, free: list[Worker]) -> bool:
-        """Return whether one of `free` may do it: a piece of a video is for the worker that has the video open."""
-        worker = self._bound.get(ticket.work.extra.get("job", ""))
-        if worker is not None and worker.gone.is_set():
-            del self._bound[ticket.work.extra["job"]]
-            return True
-        return worker is None or worker in free
-
-    def _give(self, worker: Worker, group: list[_Ticket], *, wide: bool) -> None:
+    def _give(self, line: Line, group: list[_Ticket], *, wide: bool) -> None:
         loop = asyncio.get_running_loop()
         now, work = loop.time(), group[0].work
         for ticket in group:
             ticket.begun = now
             ticket.tries += 1
-        self._running[worker] = group
+        self._running[line] = group
         if work.kind == "frames":
-            self._bound[work.extra["job"]] = worker
+            self._bound[work.extra["job"]] = line
         head = {"kind": work.kind, "model": work.model, "options": work.options, "wide": wide, **work.extra}
-        alarm = loop.call_later(self._settings.run_s, self._overrun, worker, group)
+        alarm = loop.call_later(self._settings.run_s, self._overrun, line, group)
 
         def over(reply: Reply | None) -> None:
             alarm.cancel()
-            del self._running[worker]
+            del self._running[line]
             if reply is None:
                 for ticket in reversed(group):
                     self._again(ticket)
@@ -277,15 +289,15 @@ class Scheduler:
                     self._bound.pop(work.extra["job"], None)
             self._dispatch()
 
-        worker.ask(head, tuple(ticket.work.body for ticket in group), over)
+        line.ask(head, tuple(ticket.work.body for ticket in group), over)
 
-    def _overrun(self, worker: Worker, group: list[_Ticket]) -> None:
+    def _overrun(self, line: Line, group: list[_Ticket]) -> None:
         for ticket in group:
             if not ticket.future.done():
                 self.counts["late"] += 1
                 ticket.future.set_exception(DeadlineExceeded("a worker took too long and was ended"))
         log.error("a worker was busy with %s for %.0f s and is replaced", group[0].work.model, self._settings.run_s)
-        worker.kill()
+        line.worker.kill()
 
     def _take(self, group: list[_Ticket], reply: Reply) -> None:
         for ticket, body, error in zip(group, reply.bodies, reply.errors, strict=True):
@@ -304,7 +316,7 @@ class Scheduler:
         if ticket.future.done():
             return
         if ticket.tries >= _TRIES:
-            ticket.future.set_exception(WorkerLost("two workers ended while they worked on this"))
+            ticket.future.set_exception(WorkerLost("one worker after the other ended while it worked on this"))
             return
         self.counts["retried"] += 1
         lane = self._jobs if ticket.work.extra.get("job") else self._queue

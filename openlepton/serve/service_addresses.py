@@ -11,6 +11,7 @@ from openlepton.serve import hosting, pace
 from openlepton.serve.answers import JSON, Site
 from openlepton.serve.app import PROBLEMS, allowed
 from openlepton.serve.bodies import Item, Items, check_json
+from openlepton.serve.launch import Anew
 from openlepton.serve.run import Tell
 from openlepton.serve.scheduler import Work
 from openlepton.serve.schemas import Timing
@@ -22,7 +23,7 @@ from openlepton.serve.tasks import IMAGE_TYPES
 def serve_service(service: type[Service], settings: Settings, tell: Tell) -> int:
     """Serve the endpoints of a class until a signal comes; return 0 if everything that was accepted was finished."""
     found = endpoints(service, settings.limits)
-    site = hosting.site_of(ServiceSetup(service, settings.limits), settings)
+    site = hosting.site_of(Anew(ServiceSetup(service, settings.limits)), settings)
     start = partial(pace.settle, site.scheduler, settings.workers, tell, measure=None)
     return hosting.run(site, [router(site, found)], service.__name__, start, site.scheduler.stop, tell)
 

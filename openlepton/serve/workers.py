@@ -3,18 +3,17 @@
 import asyncio
 import atexit
 import logging
-import multiprocessing
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, repeat
-from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
 from openlepton.errors import ModelFailed, OpenLeptonError, WorkerLost
-from openlepton.serve import child
-from openlepton.serve.child import Setup, Share
+from openlepton.serve.child import Share
 from openlepton.serve.frames import Frame, Unpacker, pack
+from openlepton.serve.launch import Launch, Process
 from openlepton.serve.problems import error_of
 
 _JOINED = 1024 * 1024  # bytes that are sooner copied together than written apart
@@ -33,19 +32,70 @@ class Reply:
     run_s: float
 
 
-class Worker(asyncio.Protocol):
-    """One process and the line to it; one message at a time. It is made, lives and dies once."""
+class Line(asyncio.Protocol):
+    """The line to one thread of a worker: one message at a time."""
 
-    def __init__(self, setup: Setup, share: Share) -> None:
+    def __init__(self, worker: "Worker") -> None:
+        self.worker = worker
+        self._unpacker = Unpacker()
+        self._transport: asyncio.Transport | None = None
+        self._waiting: Callable[[Reply | None], None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for work."""
+        return self._waiting is None and self.worker.alive
+
+    def ask(self, head: Mapping[str, Any], parts: tuple[bytes, ...], tell: Callable[[Reply | None], None]) -> None:
+        """Give it something to do; `tell` is called with what it says, or with None if the process ends first."""
+        assert self._waiting is None
+        assert self._transport is not None
+        self._waiting = tell
+        start = pack(head, parts)
+        if sum(map(len, parts)) <= _JOINED:
+            self._transport.write(b"".join((start, *parts)))
+        else:
+            for part in (start, *parts):
+                self._transport.write(part)
+
+    def close(self) -> None:
+        """Close it, upon which the thread ends."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the worker says."""
+        for frame in self._unpacker.feed(data):
+            if "run_ms" in frame.head and self._waiting is not None:
+                waiting, self._waiting = self._waiting, None
+                errors = tuple(None if error is None else error_of(**error) for error in frame.head["errors"])
+                waiting(Reply(frame.parts, errors, frame.head["run_ms"] / 1000))
+            else:
+                self.worker.begun(frame)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The process has ended, whatever ended it: nobody else holds the other end."""
+        self.worker.ended()
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting(None)
+
+
+class Worker:
+    """One process and the lines to its threads. It is made, lives and dies once."""
+
+    def __init__(self, launch: Launch, share: Share) -> None:
         self.wide = share.wide > 1
         self.facts: Mapping[str, Any] = {}
-        self._setup, self._share = setup, share
-        self._unpacker = Unpacker()
-        self._ready: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting: Callable[[Reply | None], None] | None = None
-        self._transport: asyncio.Transport | None = None
-        self._process: BaseProcess | None = None
+        self.lines = tuple(Line(self) for _ in range(share.lanes))
         self.gone = asyncio.Event()
+        self._launch, self._share = launch, share
+        self._ready: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._process: Process | None = None
 
     async def start(self) -> None:
         """Start the process and wait until it is ready.
@@ -53,16 +103,17 @@ class Worker(asyncio.Protocol):
         Raises:
             OpenLeptonError: What it says is wrong, such as a model that is not what its card says.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            context = multiprocessing.get_context("spawn")  # a copy of this process would have its threads' locks
-            self._process = context.Process(
-                target=child.main, args=(theirs, self._setup, self._share), name="openlepton-worker", daemon=True
-            )
-            await asyncio.to_thread(self._process.start)
-            atexit.register(self.kill)  # it ignores the polite signals, and Python would wait for it
-        ours.setblocking(False)
-        await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
+        pairs = [socket.socketpair() for _ in self.lines]
+        theirs = [pair[1] for pair in pairs]
+        try:
+            self._process = await asyncio.to_thread(self._launch, theirs, self._share)
+        finally:
+            for end in theirs:
+                end.close()
+        atexit.register(self.kill)  # it ignores the polite signals, and Python would wait for it
+        for line, (ours, _) in zip(self.lines, pairs, strict=True):
+            ours.setblocking(False)
+            await asyncio.get_running_loop().create_connection(partial(_same, line), sock=ours)
         try:
             self.facts = await asyncio.wait_for(self._ready, _START_S)
         except TimeoutError:
@@ -75,21 +126,14 @@ class Worker(asyncio.Protocol):
         return None if self._process is None else self._process.pid
 
     @property
-    def idle(self) -> bool:
-        """Whether it waits for work."""
-        return self._waiting is None and bool(self.facts) and not self.gone.is_set()
+    def alive(self) -> bool:
+        """Whether it is ready and has not ended."""
+        return bool(self.facts) and not self.gone.is_set()
 
-    def ask(self, head: Mapping[str, Any], parts: tuple[bytes, ...], tell: Callable[[Reply | None], None]) -> None:
-        """Give it something to do; `tell` is called with what it says, or with None if the process ends first."""
-        assert self._waiting is None
-        assert self._transport is not None
-        self._waiting = tell
-        start = pack({**head, "id": 0}, parts)
-        if sum(map(len, parts)) <= _JOINED:
-            self._transport.write(b"".join((start, *parts)))
-        else:
-            for part in (start, *parts):
-                self._transport.write(part)
+    @property
+    def ran(self) -> bool:
+        """Whether there was a process that has ended."""
+        return self._process is not None and not self._process.is_alive()
 
     def kill(self) -> None:
         """End the process at once."""
@@ -97,55 +141,46 @@ class Worker(asyncio.Protocol):
             self._process.kill()
 
     async def stop(self) -> None:
-        """Close the line, upon which the process ends by itself; make sure that it did."""
-        if self._transport is not None:
-            self._transport.close()
+        """Close the lines, upon which the process ends by itself; make sure that it did."""
+        for line in self.lines:
+            line.close()
         if self._process is not None and self._process.pid is not None:
             await asyncio.to_thread(self._process.join, 5.0)
             self.kill()
             await asyncio.to_thread(self._process.join, 5.0)
             atexit.unregister(self.kill)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the line."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
+    def begun(self, frame: Frame) -> None:
+        """Take the first thing that it says."""
+        if "ready" in frame.head:
+            self._ready.set_result(frame.head["ready"] or {"": {}})
+        else:
+            self._ready.set_exception(error_of(**frame.head["fatal"]))
 
-    def data_received(self, data: bytes) -> None:
-        """Take what the worker says."""
-        for frame in self._unpacker.feed(data):
-            self._take(frame)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The process has ended, whatever ended it: nobody else holds the other end."""
-        self.gone.set()
+    def ended(self) -> None:
+        """A line has broken: the process has ended, or is of no use any more."""
+        if not self.gone.is_set():
+            self.gone.set()
+            self.kill()
         if not self._ready.done():
             self._ready.set_exception(WorkerLost("a worker ended before it was ready"))
             self._ready.exception()  # nobody may be left who wants to know
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting(None)
 
-    def _take(self, frame: Frame) -> None:
-        if "ready" in frame.head:
-            self._ready.set_result(frame.head["ready"] or {"": {}})
-        elif "fatal" in frame.head:
-            self._ready.set_exception(error_of(**frame.head["fatal"]))
-        elif self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            errors = tuple(None if error is None else error_of(**error) for error in frame.head["errors"])
-            waiting(Reply(frame.parts, errors, frame.head["run_ms"] / 1000))
+
+def _same(line: Line) -> Line:
+    return line
 
 
 class Pool:
     """As many workers as were asked for; a dead one is replaced.
 
     Args:
-        setup: Makes what the workers are for.
+        launch: Starts the processes.
         changed: Called when a worker has become free or has died.
     """
 
-    def __init__(self, setup: Setup, changed: Callable[[], None]) -> None:
-        self._setup, self._changed = setup, changed
+    def __init__(self, launch: Launch, changed: Callable[[], None]) -> None:
+        self._launch, self._changed = launch, changed
         self._workers: list[Worker] = []
         self._keepers: list[asyncio.Task[None]] = []
         self.restarts = 0
@@ -156,8 +191,13 @@ class Pool:
         return tuple(self._workers)
 
     @property
+    def lines(self) -> tuple[Line, ...]:
+        """The lines to those."""
+        return tuple(line for worker in self._workers for line in worker.lines)
+
+    @property
     def size(self) -> int:
-        """How many there should be."""
+        """How many workers there should be."""
         return len(self._keepers)
 
     @property
@@ -167,7 +207,7 @@ class Pool:
 
     async def start(self, shares: list[Share]) -> None:
         """Start a worker for each share and wait until all are ready."""
-        workers = [Worker(self._setup, share) for share in shares]
+        workers = [Worker(self._launch, share) for share in shares]
         results = await asyncio.gather(*(worker.start() for worker in workers), return_exceptions=True)
         failed = next((result for result in results if isinstance(result, BaseException)), None)
         if failed is not None:
@@ -199,7 +239,7 @@ class Pool:
     async def _replace(self, share: Share) -> Worker:
         for wait_s in chain(_WAITS_S, repeat(_WAITS_S[-1])):
             await asyncio.sleep(wait_s)
-            worker = Worker(self._setup, share)
+            worker = Worker(self._launch, share)
             try:
                 await worker.start()
             except (OpenLeptonError, OSError) as error:

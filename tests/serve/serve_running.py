@@ -26,15 +26,15 @@ class Running:
 
     def workers(self):
         """The processes of its workers."""
-        found = psutil.Process(self.process.pid).children()
-        return [child for child in found if not any("resource_tracker" in word for word in child.cmdline())]
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        grandchildren = [
+            one for one in family if one.ppid() != self.process.pid
+        ]  # where workers are copies of a helper
+        return grandchildren or [one for one in family if "resource_tracker" not in " ".join(one.cmdline())]
 
     def memory(self):
         """Resident bytes of server and workers."""
-        total = 0
-        for process in (psutil.Process(self.process.pid), *self.workers()):
-            total += process.memory_info().rss
-        return total
+        return sum(one.memory_info().rss for one in (psutil.Process(self.process.pid), *self.workers()))
 
     def stop(self, number=signal.SIGTERM, timeout=60):
         """Ask it to stop; return its exit status and all that it said."""

@@ -5,9 +5,11 @@ import importlib.util
 import random
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from serve_running import JPEG, running, until
 
@@ -35,7 +37,7 @@ def measure(server, name: str) -> float:
 
 
 def quiet(server) -> bool:
-    names = ("waiting_items", "workers_busy", "held_bytes")
+    names = ("waiting_items", "busy_items", "held_bytes")
     return all(measure(server, f"openlepton_{name}") == 0 for name in names)
 
 
@@ -106,6 +108,24 @@ def test_a_killed_worker_makes_no_answer_wrong(pool, http_load, photo):
     until(lambda: pool.client.get("/readyz").status_code == 200)
     assert measure(pool, "openlepton_worker_restarts_total") == restarts + 2
     assert len(pool.workers()) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are started anew in any case")
+def test_a_worker_is_replaced_even_when_the_process_that_copies_itself_is_lost(photo):
+    with running("yolov5n-bccd", "--workers", "1") as server:
+        helper = next(
+            one
+            for one in psutil.Process(server.process.pid).children()
+            if one.pid not in {w.pid for w in server.workers()}
+        )
+        before = server.client.post("/v1/detect", content=photo, headers=JPEG).json()["detections"]
+        (worker,) = server.workers()
+        helper.kill()
+        worker.kill()
+        assert server.client.post("/v1/detect", content=photo, headers=JPEG).json()["detections"] == before
+        until(lambda: server.client.get("/readyz").status_code == 200)
+        assert measure(server, "openlepton_worker_restarts_total") == 1
+        assert server.stop()[0] == 0
 
 
 def test_a_stop_finishes_what_was_accepted_and_leaves_with_zero(http_load, photo):

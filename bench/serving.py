@@ -1,0 +1,173 @@
+"""The server against LitServe and a plain FastAPI endpoint: the same model file, preparation and finish, rounds in turn.
+
+`python bench/serving.py PEER_PYTHON [ROUNDS] [SECONDS]`. The peer's environment needs litserve, uvicorn[standard], pydantic, numpy,
+onnxruntime, opencv-python-headless and pillow; OpenLepton's own source is put on its path. Load comes from a process of its own.
+"""
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+from measure import DRIVERS, OURS, ROOT, driver, photographs
+
+from openlepton.hub.index import DEFAULTS
+from openlepton.runtimes.cores import usable_cores
+
+MODEL = DEFAULTS.get("detect", "yolov5n-bccd")
+CLIENTS = (1, 8, 32)
+DEADLINE_MS = 1000
+CORES = usable_cores()
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server that is measured."""
+
+    name: str
+    command: tuple[str, ...]
+    """With `{port}` in it."""
+    path: str
+
+
+@dataclass
+class Figures:
+    """What was measured of one of them, a value a round."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, value: float | None) -> None:
+        """Take a value."""
+        self.values.setdefault(name, []).append(float("nan") if value is None else value)
+
+    def median(self, name: str) -> float:
+        """Return the middle one."""
+        return statistics.median(self.values[name])
+
+
+def contenders(peer_python: str) -> list[Contender]:
+    """Return them, ours first."""
+    ours = (*OURS, "-m", "openlepton", "serve", MODEL, "--port", "{port}")
+    litserve = (peer_python, str(DRIVERS / "litserve_server.py"), MODEL, "{port}", str(CORES))
+    fastapi = (peer_python, str(DRIVERS / "fastapi_server.py"), MODEL, "{port}")
+    return [
+        Contender("openlepton", ours, "/v1/detect"),
+        Contender("litserve", litserve, "/predict"),
+        Contender("fastapi", (*fastapi, str(CORES)), "/predict"),
+        Contender("fastapi-1", (*fastapi, "1"), "/predict"),
+    ]
+
+
+@contextmanager
+def serving(contender: Contender) -> Iterator[tuple[psutil.Process, int]]:
+    """Start a server, wait until it answers, and stop it with everything that belongs to it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [part.format(port=port) for part in contender.command]
+    with tempfile.TemporaryFile() as log:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = psutil.Popen(command, env=env, stdout=log, stderr=log, cwd=tempfile.gettempdir())
+        try:
+            image = str(photographs()[0])
+            end = time.monotonic() + 120
+            while load(port, contender.path, image, "closed", 1, 0.1)["statuses"].get("200", 0) == 0:
+                if process.poll() is not None or time.monotonic() > end:
+                    log.seek(0)
+                    raise SystemExit(f"{contender.name} did not start:\n{log.read().decode()[-2000:]}")
+                time.sleep(0.3)
+            yield process, port
+        finally:
+            family = [*process.children(recursive=True), process]
+            process.terminate()
+            psutil.wait_procs(family, timeout=15)
+            for one in family:
+                if one.is_running():
+                    one.kill()
+
+
+def load(
+    port: int, path: str, image: str, mode: str, amount: float, seconds: float, deadline_ms: str = ""
+) -> dict[str, Any]:
+    """Return what the load generator counted."""
+    command = [*OURS, str(ROOT / "bench" / "http_load.py"), str(port), path, image, mode, str(amount), str(seconds)]
+    done = subprocess.run(
+        [*command, deadline_ms] if deadline_ms else command, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def measured(contender: Contender, image: str, seconds: float, figures: Figures) -> None:
+    """Measure one server for a round."""
+    with serving(contender) as (process, port):
+        load(port, contender.path, image, "closed", 2 * CORES, 2)
+        for clients in CLIENTS:
+            before = cpu_seconds(process)
+            found = load(port, contender.path, image, "closed", clients, seconds)
+            requests = found["rps"] * seconds
+            for name in ("rps", "p50", "p95", "p99"):
+                figures.add(f"{name} {clients}", found[name])
+            figures.add(f"cpu_ms {clients}", 1000 * (cpu_seconds(process) - before) / max(requests, 1))
+        figures.add("memory_mb", memory(process) / 1e6)
+        peak = figures.values["rps 8"][-1]
+        over = load(port, contender.path, image, "opened", 3 * peak, 2 * seconds, str(DEADLINE_MS))
+        figures.add("overload goodput", over["goodput"] / peak)
+        figures.add("overload p99", over["p99"])
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the processor time of a server and everything below it."""
+    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
+
+
+def memory(process: psutil.Process) -> int:
+    """Return its memory, what is shared counted once where the system can tell."""
+    family = (process, *process.children(recursive=True))
+    return sum(getattr(one.memory_full_info(), "pss", one.memory_info().rss) for one in family)
+
+
+def main(peer_python: str, rounds: str = "3", seconds: str = "8") -> None:
+    """Print the table, and each target with what was reached."""
+    image = str(photographs()[0])
+    everyone = contenders(peer_python)
+    figures = {contender.name: Figures() for contender in everyone}
+    raw = []
+    for _ in range(int(rounds)):
+        raw.append(driver(OURS, "openlepton_throughput.py", MODEL, image, seconds, str(CORES))["rps"])
+        for contender in everyone:
+            measured(contender, image, float(seconds), figures[contender.name])
+    names = list(figures["openlepton"].values)
+    print(f"{MODEL}, {CORES} cores, medians of {rounds} rounds of {seconds} s")
+    print("  " + "".join(f"{name:>18}" for name in ("", *figures)))
+    for name in names:
+        print("  " + f"{name:>18}" + "".join(f"{found.median(name):18.2f}" for found in figures.values()))
+    ours = figures["openlepton"]
+    for clients in CLIENTS:
+        best = max(figures[one.name].median(f"rps {clients}") for one in everyone[1:])
+        told(
+            f"requests/s at {clients} clients against the best of the others", ours.median(f"rps {clients}") / best, 1.0
+        )
+    told("litserve's memory against ours", figures["litserve"].median("memory_mb") / ours.median("memory_mb"), 2.0)
+    others = max(figures[one.name].median("overload goodput") for one in everyone[1:])
+    told("goodput at three times the peak, share of the peak", ours.median("overload goodput"), 0.9)
+    told("the same against the best of the others", ours.median("overload goodput") / max(others, 0.01), 1.0)
+    share = statistics.median(ours.values[f"rps {CLIENTS[1]}"][n] / raw[n] for n in range(len(raw)))
+    told(f"share of the raw pipeline's {statistics.median(raw):.1f}/s that HTTP keeps", share, 0.85)
+
+
+def told(what: str, value: float, target: float) -> None:
+    """Print a figure against its target."""
+    print(f"  {what}: {value:.2f}; target {target:g}: {'reached' if value >= target else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
