@@ -1,6 +1,7 @@
 """A class of one's own as a service."""
 
 import base64
+from pathlib import Path
 
 import pytest
 from serve_running import HERE, JPEG, running
@@ -105,3 +106,16 @@ def test_a_class_that_cannot_be_served_is_refused_when_it_is_written():
         endpoints(Empty, Limits())
     with pytest.raises(UsageError, match="thing: a parameter has a type that no JSON can be"):
         endpoints(Odd, Limits())
+
+
+def test_the_guide_s_example_runs(tmp_path, photo):
+    example = (Path(__file__).parents[2] / "examples" / "service.py").read_text(encoding="utf-8")
+    port = "from openlepton.serve.settings import Settings\n" + example.replace(
+        ".run()", ".run(Settings(port=0, workers=1))"
+    )
+    assert port.count("Settings(") == 1
+    (tmp_path / "service.py").write_text(port, encoding="utf-8")
+    with running(command=(str(tmp_path / "service.py"),)) as server:
+        answer = server.client.post("/v1/count?min_score=0.3", content=photo, headers=JPEG).json()
+        found = openlepton.load("yolov5n-bccd", min_score=0.3)(photo)
+        assert answer["result"] == {label: found.labels.count(label) for label in found.labels} != {}

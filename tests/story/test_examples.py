@@ -11,6 +11,7 @@ import pytest
 from openlepton import read_image
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVED = {"service.py"}  # they run until they are stopped: tests/serve/test_service.py
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGES = [*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")]
 
@@ -45,7 +46,11 @@ def home(tmp_path_factory, photos, yolov5n_folder):
 
 
 SLOW = {"convert.py", "darknet.py", "drive.py", "evaluate.py", "train.py", "watch.py", "zones.py"}
-RUNS = [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW)) for path in EXAMPLES]
+RUNS = [
+    pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW))
+    for path in EXAMPLES
+    if path.name not in SERVED
+]
 
 
 @pytest.mark.parametrize("example", RUNS)
