@@ -18,6 +18,9 @@ from openlepton.ops.masks import rles_of_ids
 
 MAX_MASK_BYTES = 64 * 1024**2
 
+UNNAMED = ("object",)
+"""The classes of a data set that does not say what its one class is called."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClassSource:
@@ -150,7 +153,7 @@ def open_masks(root: Path) -> Dataset:
     Raises:
         DataInvalid: `classes.txt` names more than one class, which ids of instances cannot tell apart.
     """
-    classes = paths.read_classes(root / "classes.txt") if (root / "classes.txt").is_file() else ("object",)
+    classes = paths.read_classes(root / "classes.txt") if (root / "classes.txt").is_file() else UNNAMED
     if len(classes) != 1:
         raise DataInvalid(f"{root / 'classes.txt'}: ids of instances tell one class, not {len(classes)}")
     splits, masks, problems = open_splits(root)

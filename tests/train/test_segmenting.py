@@ -14,12 +14,14 @@ from openlepton.card import open_folder  # noqa: E402
 from openlepton.data.augment import PRESETS  # noqa: E402
 from openlepton.data.datasets import open_dataset  # noqa: E402
 from openlepton.data.loader import training_batches  # noqa: E402
+from openlepton.errors import UsageError  # noqa: E402
 from openlepton.images import write_image  # noqa: E402
 from openlepton.ops.masks import rle_of_mask, rles_of_ids  # noqa: E402
 from openlepton.ops.polygons import joined  # noqa: E402
 from openlepton.predictor import load  # noqa: E402
 from openlepton.results import Detections  # noqa: E402
 from openlepton.train import TrainConfig, fit  # noqa: E402
+from openlepton.train.detecting import image_input  # noqa: E402
 from openlepton.train.evaluate import Pair  # noqa: E402
 from openlepton.train.lessons import lesson_for, lesson_of  # noqa: E402
 from openlepton.train.segmenting import Segmenting  # noqa: E402
@@ -127,7 +129,9 @@ def test_every_form_of_outlines_gives_the_same_targets(form, tmp_path):
 def test_augmented_targets_are_the_same_whatever_the_form(form, tmp_path):
     _, wanted = targets_of(write(tmp_path / "a", "png"), "high")
     _, found = targets_of(write(tmp_path / "b", form), "high")
-    if form != "yolo":  # one polygon alone: of two pieces, of which one leaves the picture, the bridge reaches to its edge
+    if (
+        form != "yolo"
+    ):  # one polygon alone: of two pieces, of which one leaves the picture, the bridge reaches to its edge
         torch.testing.assert_close(found.boxes, wanted.boxes, atol=1e-3, rtol=0)
     assert (found.owners != wanted.owners).float().mean() < 0.01
 
@@ -162,7 +166,7 @@ class Oracle:
     def __call__(self, inputs):
         h, w = (side // 4 for side in inputs["images"].shape[2:])
         return {
-            "boxes": np.zeros((1, 1, 4), np.float32), "scores": np.zeros((1, 1, 1), np.float32),
+            "boxes": np.zeros((1, 1, 4), np.float32), "scores": np.zeros((1, 1, 2), np.float32),
             "coeffs": np.zeros((1, 1, 32), np.float32), "protos": np.zeros((1, 32, h, w), np.float32),
         }  # fmt: skip
 
@@ -176,12 +180,24 @@ def test_what_is_there_found_again_has_an_ap_of_one(form, tmp_path, monkeypatch)
         boxes, ids = sample.objects.boxes, sample.objects.class_ids
         truth.append(Detections(boxes, np.full(3, 0.9), ids, ("thing",), sample.size_hw, masks))
     oracle = Oracle(truth)
-    task = Segment(LESSON.facts(config_for(tmp_path), lesson_network())["input"], ("thing",))
+    task = Segment(LESSON.facts(config_for(tmp_path), lesson_network(), ("thing",))["input"], ("thing",))
     monkeypatch.setattr(Segment, "finish", lambda self, outputs, frame: next(oracle.truth))
     measured = LESSON.evaluate(Pair(task, oracle), split)
     assert measured.metrics == dict.fromkeys(measured.metrics, 1.0)
     assert set(measured.metrics) == {"mask AP50-95", "mask AP50", "mask AP75", "box AP50-95", "box AP50"}
     assert measured.fitness == pytest.approx(2)
+
+
+def test_a_class_without_a_name_is_the_one_class_that_a_model_knows(tmp_path):
+    root = write(tmp_path, "png")
+    (root / "classes.txt").unlink()
+    split = open_dataset(root)["val"]
+    assert split.classes == ("object",)
+    input_facts = image_input(config_for(tmp_path), lesson_network())
+    measured = LESSON.evaluate(Pair(Segment(input_facts, ("nucleus",)), Oracle([])), split)
+    assert measured.images == 2
+    with pytest.raises(UsageError, match="no class in common"):
+        LESSON.evaluate(Pair(Segment(input_facts, ("nucleus", "debris")), Oracle([])), split)
 
 
 def lesson_network():
@@ -193,7 +209,7 @@ def lesson_network():
 
 def test_an_empty_split_of_detections_is_measured_without_a_crash(tmp_path):
     split = open_dataset(write(tmp_path, "png"))["val"]
-    task = Segment(LESSON.facts(config_for(tmp_path), lesson_network())["input"], ("thing",))
+    task = Segment(LESSON.facts(config_for(tmp_path), lesson_network(), ("thing",))["input"], ("thing",))
     measured = LESSON.evaluate(Pair(task, Oracle([])), split)
     assert measured.metrics["mask AP50"] == 0
 
