@@ -1,4 +1,4 @@
-"""Put a trained detector into the zoo: `python recipes/ship_detector.py RUN/best`.
+"""Put a trained detector or segmenter into the zoo: `python recipes/ship_detector.py RUN/best`.
 
 The graph and the card go, the card with class names in Chinese and with what its numbers were chosen on. The weights by name
 (`model.safetensors`) stay where they are: to run the model takes the graph alone.
@@ -19,14 +19,19 @@ CHINESE = {
     "speedlimit": "限速",
     "stop": "停车让行",
     "trafficlight": "红绿灯",
+    "nucleus": "细胞核",
 }
+LABELS = {"yolov5n-seg-nuclei": ("nucleus",)}
+"""What classes are called whose data set does not say."""
 DESCRIPTIONS = {
     "yolov5n-bccd": "YOLOv5n that counts blood cells on microscope images: platelets, red and white cells.",
     "yolov5n-roadsign": "YOLOv5n that finds crosswalk, speed limit and stop signs and traffic lights.",
+    "yolov5n-seg-nuclei": "YOLOv5n with masks that outlines cell nuclei on microscope images, stained or fluorescent.",
 }
 SOURCES = {
     "yolov5n-bccd": "BCCD Dataset (MIT)",
     "yolov5n-roadsign": "Kaggle's Road Sign Detection (CC0)",
+    "yolov5n-seg-nuclei": "Data Science Bowl 2018, stage 1 (BBBC038v1 of the Broad Bioimage Benchmark Collection, CC0)",
 }
 GRAPH = "model.onnx"
 
@@ -48,10 +53,12 @@ def described(card: ModelCard) -> dict[str, Any]:
     if card.name not in DESCRIPTIONS:
         return {}
     note = "the best epoch was chosen on these same images"
+    labels = LABELS.get(card.name, card.labels)
     return {
         "description": DESCRIPTIONS[card.name],
         "source": f"{card.source}; data: {SOURCES[card.name]}",
-        "labels_zh": tuple(CHINESE[label] for label in card.labels),
+        "labels": labels,
+        "labels_zh": tuple(CHINESE[label] for label in labels),
         "metrics": tuple(metric.model_copy(update={"note": note}) for metric in card.metrics),
     }
 
