@@ -1,6 +1,5 @@
 """Two ways to start a worker process: anew, and as a copy of a process that has imported everything and done nothing yet."""
 
-import atexit
 import gc
 import json
 import multiprocessing
@@ -122,7 +121,6 @@ class _Copy:
 
 def _copy_on_demand(line: socket.socket, setup: Setup) -> None:
     """Be the helper until the server closes the line; never return."""
-    atexit._clear()  # what this process registered is the other one's business
     for polite in (signal.SIGINT, signal.SIGTERM):
         signal.signal(polite, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody must wait for those who end

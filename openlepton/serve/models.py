@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from openlepton.errors import ImageNotFound, ImageTooLarge, ImageUnreadable, OpenLeptonError
+from openlepton.hub.index import find
 from openlepton.images import Limits as ImageLimits
 from openlepton.predictor import Predictor, load
 from openlepton.runtimes.onnx import OnnxRuntime
@@ -169,9 +170,7 @@ def _attempt(predictor: Predictor[Any], item: Any) -> Outcome:
 
 
 def _open(name: str, threads: int, limits: Limits) -> Predictor[Any]:
-    predictor = load(name, runtime=partial(OnnxRuntime, threads=threads))
-    extra = _limited(predictor.card.task, limits)
-    return load(name, runtime=lambda _: predictor.runtime, **extra) if extra else predictor
+    return load(name, runtime=partial(OnnxRuntime, threads=threads), **_limited(find(name).card.task, limits))
 
 
 def _limited(task: str, limits: Limits) -> dict[str, Any]:

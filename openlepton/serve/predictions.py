@@ -25,11 +25,19 @@ _WORDS = {
     "sentiment": "Say whether a text is positive or negative",
     "translate": "Translate a text",
 }
-_RESULTS: dict[str, type[BaseModel]] = {
+_RESULTS: dict[str, Any] = {
     "detect": schemas.DetectResult,
-    "segment": schemas.DetectResult,
+    "segment": schemas.DetectResult | schemas.SemanticResult,
     "translate": schemas.TranslateResult,
 }
+_ANY_RESULT = (
+    schemas.DetectResult
+    | schemas.SemanticResult
+    | schemas.ClassifyResult
+    | schemas.TranslateResult
+    | schemas.AnyResult
+    | schemas.Batch
+)
 _TAKES = {
     "detect": ("min_score", "max_iou", "max_detections", "classes", "agnostic", "size", "lang"),
     "classify": ("top", "lang"),
@@ -94,16 +102,7 @@ def _add_models(routes: APIRouter, site: Site, models: Catalog) -> None:
         summary="Predict with a model, whatever its task",
         tags=["predictions"],
         response_model=None,
-        responses={
-            200: {
-                "model": schemas.DetectResult
-                | schemas.ClassifyResult
-                | schemas.TranslateResult
-                | schemas.AnyResult
-                | schemas.Batch
-            },
-            **PROBLEMS,
-        },
+        responses={200: {"model": _ANY_RESULT}, **PROBLEMS},
         openapi_extra=_described(None),
     )
 

@@ -107,6 +107,23 @@ class ClassifyResult(_Result):
     classes: list[ScoredClass]
 
 
+class PixelClass(_Wire):
+    """One class of a semantic segmenter and the pixels that show it."""
+
+    label: str
+    label_id: int = Field(ge=0)
+    area: int = Field(ge=0, description="pixels")
+    share: float = Field(ge=0, le=1)
+    mask: Rle | None = Field(default=None, description="none for the background, which is what the others leave")
+
+
+class SemanticResult(_Result):
+    """Which class each pixel shows, the largest first."""
+
+    image: ImageSize
+    classes: list[PixelClass]
+
+
 class TranslateResult(_Result):
     """A translation."""
 
@@ -121,7 +138,7 @@ class AnyResult(_Result):
 class Batch(_Wire):
     """One result or failure for each item, in the order of the request."""
 
-    results: list[DetectResult | ClassifyResult | TranslateResult | AnyResult | Failure]
+    results: list[DetectResult | SemanticResult | ClassifyResult | TranslateResult | AnyResult | Failure]
 
 
 class ImageBody(_Wire):

@@ -4,10 +4,11 @@ import base64
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
-from serve_running import JPEG
+from serve_running import JPEG, running
 
 ADDRESSES = [
     ("detect", "yolov5n-bccd", ["--min-score", "0.1"], {"min_score": 0.1}),
@@ -226,3 +227,21 @@ def test_a_connection_is_used_for_many_requests_refused_ones_included(server, ph
         assert client.post("/v1/detect", content=b"x" * 500_000, headers=JPEG).status_code == 422
         last = client.post("/v1/detect", content=photo, headers=JPEG).extensions["network_stream"]
         assert first.get_extra_info("client_addr") == last.get_extra_info("client_addr")
+
+
+@pytest.mark.slow
+def test_a_segmenter_answers_with_masks_as_the_command_line_prints_them(tmp_path, photo):
+    pytest.importorskip("torch")
+    from openlepton.hub.convert import convert
+
+    checkpoint = Path(__file__).parents[1] / "fixtures" / "yolov5" / "yolov5n-seg-nc5.pt"
+    convert(checkpoint, tmp_path / "seg", licence="Apache-2.0", name="seg")
+    with running(tmp_path / "seg", "--workers", "1") as server:
+        answer = as_answered(
+            server.client.post("/v1/segment?min_score=0.3&max_detections=3", content=photo, headers=JPEG)
+        )
+        arguments = ["--min-score", "0.3", "--max-detections", "3"]
+        assert answer == as_printed("segment", str(tmp_path / "seg"), arguments, photo)
+        assert answer["detections"][0]["mask"]["size"] == [512, 512]
+        outputs = {one["name"] for one in server.client.get("/v2/models/seg").json()["outputs"]}
+        assert outputs == {"boxes", "scores", "coeffs", "protos"}
