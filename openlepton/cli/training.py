@@ -1,11 +1,10 @@
-"""`openlepton train` and `openlepton evaluate`: a detector of one's own, and how good one is."""
+"""`openlepton train` and `openlepton evaluate`: a model of one's own, and how good one is."""
 
 import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,21 +20,28 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[str | None, typer.Option(help="A data set: folder, data.yaml or COCO .json.")] = None,
-    model: Annotated[str, typer.Option(help="The architecture, such as yolov5n, yolox-nano or yolov3-tiny.")] = "yolov5n",
-    epochs: Annotated[int | None, typer.Option(min=1, help="How often every image is seen (default: 100).")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch, of all processes together.")] = 16,
-    imgsz: Annotated[int, typer.Option("--imgsz", "--size", help="Longest side of an image, pixels.")] = 640,
+    task: Annotated[str, typer.Option(help="detect, segment, semantic or classify (default: the model's).")] = "",
+    model: Annotated[str, typer.Option(help="The architecture (default: the smallest of the task).")] = "",
+    epochs: Annotated[int | None, typer.Option(min=1, help="How often every image is seen.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images in a batch, of all processes together.")] = None,
+    imgsz: Annotated[int | None, typer.Option("--imgsz", "--size", help="Longest side of an image, pixels.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: a new one in runs/).")] = None,
-    pretrained: Annotated[str, typer.Option(help="Start from a model, its folder, or a .safetensors.")] = "",
+    pretrained: Annotated[
+        str | None, typer.Option(help="Start from a model, its folder, or a .safetensors; none starts afresh.")
+    ] = None,
     freeze: Annotated[str, typer.Option(help="Do not train: backbone, or the first so many layers.")] = "",
     run: Annotated[Path | None, typer.Option("--resume", help="Go on with the run in this folder.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = None,
-    optimizer: Annotated[str, typer.Option(help="sgd or adamw; AdamW wants about --lr 0.002.")] = "sgd",
-    lr: Annotated[float, typer.Option(help="Learning rate after warm-up.")] = 0.01,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw; AdamW wants about --lr 0.002.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate after warm-up.")] = None,
     cosine: Annotated[bool, typer.Option("--cosine", help="Learn less along a cosine, not a line.")] = False,
-    augment: Annotated[str, typer.Option(help="none, low, medium or high.")] = "low",
+    augment: Annotated[str | None, typer.Option(help="none, low, medium or high.")] = None,
     closing: Annotated[int, typer.Option(min=0, help="The last epochs, without mosaic and mixup.")] = 0,
     multi_scale: Annotated[float, typer.Option(help="Resize batches by 1 ± up to this.")] = 0.0,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="classify: an image may have any number of classes.")
+    ] = False,
+    smoothing: Annotated[float | None, typer.Option(help="Label smoothing, 0..1.")] = None,
     patience: Annotated[int, typer.Option(min=0, help="Stop after so many epochs without a better one.")] = 100,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Epochs between evaluations.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -46,16 +52,15 @@ def train(
     name: Annotated[str, typer.Option(help="Name of the model (default: the folder's).")] = "",
     licence: Annotated[str, typer.Option(help="SPDX licence of the trained weights.")] = "NOASSERTION",
     allow_empty_classes: Annotated[
-        bool, typer.Option("--allow-empty-classes", help="Accept classes without a box.")
+        bool, typer.Option("--allow-empty-classes", help="Accept classes that no image shows.")
     ] = False,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network first; needs a C++ compiler.")
     ] = False,
 ) -> None:
-    """Train a detector on boxes; leaves a model folder, best/, checkpoints to go on from, tables and pictures."""
-    from openlepton.data.augment import PRESETS
+    """Train a model on your own images; leaves a model folder, best/, checkpoints to go on from, tables and pictures."""
     from openlepton.job import numbered
-    from openlepton.train import TrainConfig, fit, resume
+    from openlepton.train import fit, resume, suited
 
     machine = {"device": device, "workers": workers, "threads": threads, "cache_mb": cache_mb}
     given = {key: value for key, value in machine.items() if value is not None}
@@ -67,24 +72,27 @@ def train(
         else:
             if data is None:
                 raise UsageError("--data: name a data set (or --resume a run)")
-            if augment not in PRESETS:
-                raise UsageError(f"--augment: expected {', '.join(PRESETS)}, got {augment}")
-            config = TrainConfig(
+            wanted = {
+                "epochs": epochs,
+                "batch": batch,
+                "size": imgsz,
+                "pretrained": pretrained,
+                "optimizer": optimizer,
+                "lr": lr,
+                "schedule": "cosine" if cosine else None,
+                "augment": augment,
+                "smoothing": smoothing,
+            }
+            config = suited(
+                task,
+                model,
                 data=data,
                 out=str(out or numbered(Path("runs") / "train")),
-                model=model,
-                epochs=100 if epochs is None else epochs,
-                batch=batch,
-                size=imgsz,
-                pretrained=pretrained,
                 freeze=freeze,
-                optimizer=optimizer,  # type: ignore[arg-type]  # the config checks these three
-                precision=precision,  # type: ignore[arg-type]
-                schedule="cosine" if cosine else "linear",
-                lr=lr,
-                augment=PRESETS[augment],
+                precision=precision,
                 closing_epochs=closing,
                 multi_scale=multi_scale,
+                multi_label=multi_label,
                 patience=patience,
                 evaluate_every=evaluate_every,
                 seed=seed,
@@ -93,11 +101,14 @@ def train(
                 allow_empty_classes=allow_empty_classes,
                 compile=compiled,
                 command=shlex.join(["openlepton", *sys.argv[1:]]),
+                **given,
+                **{key: value for key, value in wanted.items() if value is not None},
             )
-            trained = fit(replace(config, **given), watch=watch)  # type: ignore[arg-type]
+            trained = fit(config, watch=watch)
     if trained.report is not None:
         _print_report(trained.report)
-        print(f"the model is {trained.best}; use it: openlepton {trained.task} PHOTO --model {trained.best}")
+        command = "segment" if trained.task == "semantic" else trained.task
+        print(f"the model is {trained.best}; use it: openlepton {command} PHOTO --model {trained.best}")
     if trained.interrupted:
         raise typer.Exit(130)
 
@@ -162,9 +173,10 @@ def _print_report(report: Any) -> None:
     table(list(report.header), ([shown(value) for value in row] for row in report.rows()))
     times: Timing | None = getattr(report, "timing", None)
     if times is not None:
+        boxes = " (with every box above a score of 0.001)" if hasattr(report, "ap50") else ""
         print(
             f"\n{report.images} images; median ms: prepare {times.prepare_ms:.1f}, infer {times.infer_ms:.1f}, "
-            f"finish {times.finish_ms:.1f} (with every box above a score of 0.001)"
+            f"finish {times.finish_ms:.1f}{boxes}"
         )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from openlepton.arrays import Boxes, Floats, Ints
 from openlepton.data.augment import AugmentConfig, training_image
-from openlepton.data.crops import CropConfig, classified_image
+from openlepton.data.crops import CropConfig, blend, classified_image
 from openlepton.data.reader import Reader
 from openlepton.data.warp import Labelled, Outline
 from openlepton.errors import DataEmpty, ShapeError, UsageError
@@ -102,7 +102,10 @@ def training_batches(
     with closing(in_order(make, order.tolist(), workers=workers, ahead=ahead * batch_size)) as made:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
-            yield stack([next(made) for _ in indices], indices)
+            batch = stack([next(made) for _ in indices], indices)
+            if isinstance(config, CropConfig) and (config.mixup or config.cutmix):
+                batch = _blended(batch, config, _generator(seed, epoch, 1, first + start // batch_size, part))
+            yield batch
 
 
 def validation_batches(
@@ -174,6 +177,19 @@ def stack(items: Sequence[Labelled], indices: Sequence[int] | Ints, frames: Sequ
         outlines,
         None if frames is None else tuple(frames),
         np.stack(maps) if len(maps) == len(items) else None,
+    )
+
+
+def _blended(batch: Batch, config: CropConfig, rng: np.random.Generator) -> Batch:
+    """Return a batch whose images are blended in pairs, with the labels of both and how much each of them counts."""
+    images, share = blend(batch.images, config, rng)
+    return Batch(
+        images,
+        np.concatenate([batch.boxes, batch.boxes]),
+        np.concatenate([batch.class_ids, batch.class_ids]),
+        np.concatenate([batch.rows, len(images) - 1 - batch.rows]),
+        batch.indices,
+        shares=np.repeat(np.array([share, 1 - share], np.float32), len(batch.rows)),
     )
 
 

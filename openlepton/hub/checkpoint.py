@@ -35,6 +35,10 @@ KNOWN: Mapping[str, frozenset[str]] = {
     "_codecs": frozenset({"encode"}),
     "__builtin__": frozenset({"set", "frozenset"}),
     "builtins": frozenset({"set", "frozenset"}),
+    # How images were prepared, which classifiers carry along.
+    "torchvision.transforms.transforms": frozenset({"Compose", "Normalize", "Resize", "CenterCrop", "ToTensor"}),
+    "torchvision.transforms.functional": frozenset({"InterpolationMode"}),
+    "utils.augmentations": frozenset({"CenterCrop", "LetterBox", "ToTensor"}),
     "pathlib": _PATHS,
     "pathlib._local": _PATHS,
     "models.yolo": frozenset({"Detect.forward"}),  # a method that segmenters keep a reference to
@@ -180,7 +184,6 @@ def _refuse_unknown(mentioned: Mapping[Global, int]) -> None:
 
 def _checkpoint(archive: Archive, pickled: Pickled) -> Checkpoint:
     top = pickled.value
-    _refuse_other_tasks(pickled.globals)
     _refuse_unknown(pickled.globals)
     part, network = _network(top)
     modules: dict[str, Module] = {}
@@ -211,13 +214,6 @@ def _checkpoint(archive: Archive, pickled: Pickled) -> Checkpoint:
         details=_details(top),
         globals={str(found): count for found, count in pickled.globals.items()},
     )
-
-
-def _refuse_other_tasks(mentioned: Mapping[Global, int]) -> None:
-    if Global("models.yolo", "ClassificationModel") in mentioned:
-        raise CheckpointRefused(
-            "a classification checkpoint; this release converts detectors and segmenters, classification comes with a later one"
-        )
 
 
 def _network(top: Any) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""YOLOv5 checkpoints, with masks or without, to model folders: `model.onnx`, `model.safetensors`, the card; nothing run from them.
+"""YOLOv5 checkpoints of any task to model folders: `model.onnx`, `model.safetensors`, the card; nothing run from them.
 
 Which network a checkpoint holds is read off the shapes of its tensors. That network is then built here, and every tensor
 name, every shape and every setting that the checkpoint records about its modules must agree with it.
@@ -15,16 +15,21 @@ import numpy as np
 from pydantic import ValidationError
 
 from openlepton.arrays import Array
-from openlepton.card import CONTRACT, DetectFacts, ImageInput, ModelCard, Task, file_facts
+from openlepton.card import CONTRACT, DetectFacts, ImageInput, ModelCard, file_facts
 from openlepton.errors import CheckpointMismatch, OutputError, UsageError, missing_extra
 from openlepton.hub.checkpoint import Checkpoint, Module, read_checkpoint
 from openlepton.hub.folder import GRAPH, WeightsType, write_model
 
 if TYPE_CHECKING:
     from openlepton.nets.yolov5 import Config, Yolov5
+    from openlepton.nets.yolov5_cls import Config as ClassifierConfig
+    from openlepton.nets.yolov5_cls import Yolov5Cls
+
+    Network = Yolov5 | Yolov5Cls
 
 _HEADS = {24: "", 33: "6"}  # number of the last layer, and what it appends to the size
-_KINDS = {"detect": "detector", "segment": "segmenter"}
+_KINDS = {"": ("detect", "detector"), "-seg": ("segment", "segmenter"), "-cls": ("classify", "classifier")}
+"""By how the architecture's name ends, the task and what the network is called."""
 _ACTIVATIONS = {"SiLU": "silu", "ReLU": "relu", "LeakyReLU": "leaky_relu", "Hardswish": "hardswish"}
 _SETTINGS: Mapping[str, tuple[str, ...]] = {
     "Conv2d": ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"),
@@ -72,24 +77,34 @@ def convert(
     check_ready(out, overwrite=overwrite)
     checkpoint = read_checkpoint(weights)
     architecture, network = _within(weights, checkpoint)
-    task: Task = "segment" if architecture.endswith("-seg") else "detect"
+    task, kind = _KINDS[architecture[len("yolov5n") :].lstrip("6")]
     names = _labels(weights, checkpoint, network.config.classes, labels)
-    p6 = len(network.config.anchors) == 4
     draft = draft_card(
         contract=CONTRACT,
         name=model_name(weights.stem) if name is None else name,
         version=version,
         task=task,
         architecture=architecture,
-        description=f"YOLOv5 {_KINDS[task]} of {len(names)} {'class' if len(names) == 1 else 'classes'}",
+        description=f"YOLOv5 {kind} of {len(names)} {'class' if len(names) == 1 else 'classes'}",
         licence=licence,
         source=_source(weights, checkpoint),
         labels=names,
-        input=ImageInput(size=1280 if p6 else 640, resize="letterbox", multiple=network.multiple),
-        detect=DetectFacts(strides=network.config.strides, anchors=network.config.anchors),
         files={GRAPH: file_facts(b"?")},
+        **_facts(task, network),
     )
     return write_model(out, network, draft, checkpoint.state, weights_type=weights_type)
+
+
+def _facts(task: str, network: Any) -> dict[str, Any]:
+    """Return the fields of the card that say how images come to the network, and what only its task has."""
+    config = network.config
+    if task == "classify":  # the central square, whole
+        return {"input": ImageInput(size=config.size, resize="crop", multiple=1)}
+    size = 1280 if len(config.anchors) == 4 else 640
+    return {
+        "input": ImageInput(size=size, resize="letterbox", multiple=network.multiple),
+        "detect": DetectFacts(strides=config.strides, anchors=config.anchors),
+    }
 
 
 def check_ready(out: Path, *, overwrite: bool) -> None:
@@ -114,7 +129,7 @@ def model_name(stem: str) -> str:
     return name or "model"
 
 
-def build_network(state: Mapping[str, Array], modules: Mapping[str, Module] | None = None) -> tuple[str, "Yolov5"]:
+def build_network(state: Mapping[str, Array], modules: Mapping[str, Module] | None = None) -> tuple[str, "Network"]:
     """Return the name and the network that named tensors belong to, loaded and in evaluation mode, all in float32.
 
     Args:
@@ -127,11 +142,17 @@ def build_network(state: Mapping[str, Array], modules: Mapping[str, Module] | No
     import torch
 
     from openlepton.nets.yolov5 import Yolov5
+    from openlepton.nets.yolov5_cls import Yolov5Cls
     from openlepton.nets.yolov5_seg import Yolov5Seg
 
     modules = modules or {}
-    size, config = _config(state, modules)
-    network = (Yolov5Seg if size.endswith("-seg") else Yolov5)(config).eval()
+    network: Network
+    if "model.9.linear.weight" in state:
+        size, described = _classifier_config(state, modules)
+        network = Yolov5Cls(described).eval()
+    else:
+        size, config = _config(state, modules)
+        network = (Yolov5Seg if size.endswith("-seg") else Yolov5)(config).eval()
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     # v5.0 keeps its anchors in pixels as well, as `anchor_grid`
     given = {key: array.shape for key, array in state.items() if not key.endswith(".anchor_grid")}
@@ -149,7 +170,7 @@ def build_network(state: Mapping[str, Array], modules: Mapping[str, Module] | No
 
 def _config(state: Mapping[str, Array], modules: Mapping[str, Module]) -> tuple[str, "Config"]:
     """Return the size (n ... x6, n-seg ... x-seg) and the config that the shapes tell."""
-    from openlepton.nets.yolov5 import SIZES, Config
+    from openlepton.nets.yolov5 import Config
 
     stem = next((state[key] for key in ("model.0.conv.weight", "model.0.conv.conv.weight") if key in state), None)
     last = next((int(found[1]) for key in state if (found := re.fullmatch(r"model\.(\d+)\.anchors", key))), None)
@@ -178,18 +199,38 @@ def _config(state: Mapping[str, Array], modules: Mapping[str, Module]) -> tuple[
     channels = stem.shape[1] // 4 if v5 else stem.shape[1]
     if channels != 3:
         raise CheckpointMismatch(f"it takes images of {channels} channels; models here take 3 (RGB)")
+    size, depth, width = _size(stem, state)
+    return size + ("-seg" if masks else _HEADS[last]), Config(
+        depth,
+        width,
+        classes=head.shape[0] // cells.shape[1] - 5 - masks,
+        anchors=tuple(tuple(map(tuple, level)) for level in (cells * strides[:, None, None]).tolist()),
+        layout="v5" if v5 else "v6",
+        activation=_activation(modules),
+        pools=_pools(modules, p6=last == 33) if v5 else (5, 9, 13),
+    )
+
+
+def _classifier_config(state: Mapping[str, Array], modules: Mapping[str, Module]) -> tuple[str, "ClassifierConfig"]:
+    """Return the size (n-cls ... x-cls) and the config that the shapes of a classifier tell."""
+    from openlepton.nets.yolov5_cls import Config
+
+    stem = state.get("model.0.conv.weight")
+    if stem is None or stem.ndim != 4:
+        raise CheckpointMismatch("its tensors are not named as in a YOLOv5 classifier of v6.2 to v7.0")
+    size, depth, width = _size(stem, state)
+    classes = state["model.9.linear.weight"].shape[0]
+    return f"{size}-cls", Config(depth, width, classes=classes, activation=_activation(modules))
+
+
+def _size(stem: Array, state: Mapping[str, Array]) -> tuple[str, float, float]:
+    """Return the size (n, s, m, l, x) whose first channels and repeats are the given ones, its depth and width."""
+    from openlepton.nets.yolov5 import SIZES
+
     repeats = len({key.split(".")[3] for key in state if key.startswith("model.2.m.")})
     for size, (depth, width) in SIZES.items():
         if (stem.shape[0], repeats) == (ceil(64 * width / 8) * 8, max(round(3 * depth), 1)):
-            return size + ("-seg" if masks else _HEADS[last]), Config(
-                depth,
-                width,
-                classes=head.shape[0] // cells.shape[1] - 5 - masks,
-                anchors=tuple(tuple(map(tuple, level)) for level in (cells * strides[:, None, None]).tolist()),
-                layout="v5" if v5 else "v6",
-                activation=_activation(modules),
-                pools=_pools(modules, p6=last == 33) if v5 else (5, 9, 13),
-            )
+            return size, depth, width
     raise CheckpointMismatch(
         f"none of the sizes {', '.join(SIZES)} begins with {stem.shape[0]} channels and {repeats} repeats in its first C3"
     )
@@ -225,7 +266,7 @@ def _tensor_differences(expected: Mapping[str, tuple[int, ...]], given: Mapping[
             yield f"shape: {key} is {given[key]}, expected {expected[key]}"
 
 
-def _module_differences(network: "Yolov5", modules: Mapping[str, Module]) -> Iterator[str]:
+def _module_differences(network: "Network", modules: Mapping[str, Module]) -> Iterator[str]:
     """Return how what a checkpoint records about its modules differs from the network; shapes do not show it."""
     ours = dict(network.named_modules())
     for path, module in modules.items():
@@ -233,7 +274,7 @@ def _module_differences(network: "Yolov5", modules: Mapping[str, Module]) -> Ite
         wanted = {key: getattr(ours.get(path), key, None) for key in _SETTINGS.get(kind, ())} if path in ours else {}
         if kind == "Bottleneck" and path in ours:
             wanted = {"add": ours[path].shortcut}
-        elif kind == "MaxPool2d" and network.config.layout == "v6":
+        elif kind == "MaxPool2d" and getattr(network.config, "layout", "v6") == "v6":
             wanted = {"kernel_size": 5, "stride": 1}
         for key, value in wanted.items():
             got = module.settings.get(key, value)
@@ -246,7 +287,7 @@ def _module_differences(network: "Yolov5", modules: Mapping[str, Module]) -> Ite
             yield f"wiring: layer {index} reads {got}, expected {list(reads)}"
 
 
-def _within(weights: Path, checkpoint: Checkpoint) -> tuple[str, "Yolov5"]:
+def _within(weights: Path, checkpoint: Checkpoint) -> tuple[str, "Network"]:
     try:
         return build_network(checkpoint.state, checkpoint.modules)
     except CheckpointMismatch as error:

@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_extra(error.name, "train") from None
 
-from openlepton.nets import efficientnet, yolov1, yolov3, yolov5, yolov5_seg, yolox
+from openlepton.nets import efficientnet, unet, yolov1, yolov3, yolov5, yolov5_cls, yolov5_seg, yolox
 
 
 class Build(Protocol):
@@ -40,6 +40,9 @@ NETS: dict[str, Net] = {
     "efficientnet-lite0": Net("classify", partial(efficientnet.build, "lite0")),
     "efficientnet-lite1": Net("classify", partial(efficientnet.build, "lite1")),
     "efficientnet-lite2": Net("classify", partial(efficientnet.build, "lite2")),
+    "unet-lite0": Net("semantic", partial(unet.build, "lite0")),
+    "unet-lite1": Net("semantic", partial(unet.build, "lite1")),
+    "unet-lite2": Net("semantic", partial(unet.build, "lite2")),
     "yolov1": Net("detect", partial(yolov1.build, "paper"), fixed_size=True),
     "yolov1-local": Net("detect", partial(yolov1.build, "local"), fixed_size=True),
     "yolov1-tiny": Net("detect", partial(yolov1.build, "tiny"), fixed_size=True),
@@ -56,6 +59,11 @@ NETS: dict[str, Net] = {
     "yolov5m6": Net("detect", partial(yolov5.build, "m6")),
     "yolov5l6": Net("detect", partial(yolov5.build, "l6")),
     "yolov5x6": Net("detect", partial(yolov5.build, "x6")),
+    "yolov5n-cls": Net("classify", partial(yolov5_cls.build, "n")),
+    "yolov5s-cls": Net("classify", partial(yolov5_cls.build, "s")),
+    "yolov5m-cls": Net("classify", partial(yolov5_cls.build, "m")),
+    "yolov5l-cls": Net("classify", partial(yolov5_cls.build, "l")),
+    "yolov5x-cls": Net("classify", partial(yolov5_cls.build, "x")),
     "yolov5n-seg": Net("segment", partial(yolov5_seg.build, "n")),
     "yolov5s-seg": Net("segment", partial(yolov5_seg.build, "s")),
     "yolov5m-seg": Net("segment", partial(yolov5_seg.build, "m")),

@@ -6,6 +6,7 @@ scale, a first and a last stage that never deepen. Padding is TensorFlow's SAME,
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Self
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from openlepton.errors import UsageError
 from openlepton.nets.blocks import fuse, fuse_children
+from openlepton.nets.classifier_loss import ClassifierLoss
+from openlepton.nets.losses import LossConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class Config:
     survival: float = 0.8
     """Probability that training keeps the last residual branch; it falls linearly from 1 at the first block."""
     classes: int = 1000
+    multi_label: bool = False
+    """Whether classes do not exclude each other."""
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise UsageError(f"classes: expected at least 1, got {self.classes}")
 
 
 SIZES = {
@@ -153,26 +162,55 @@ class EfficientNetLite(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    @property
+    def multiple(self) -> int:
+        """What height and width of the images must be divisible by."""
+        return 1
+
+    @property
+    def stages(self) -> tuple[Sequence[nn.Module], int]:
+        """Its parts from the image on, and how many of them are the backbone: all but the classifier."""
+        stages = [self.stem, *self.blocks, self.head, self.classifier]
+        return stages, len(stages) - 1
+
+    def criterion(self, weights: LossConfig, size: int) -> ClassifierLoss:
+        """Return the loss, the same for every `size`."""
+        return ClassifierLoss(weights, multi_label=self.config.multi_label)
+
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `(B, classes)` of `images` `(B, 3, H, W)` float32 0..1 RGB."""
-        x = images * (255 / 128) - 127 / 128  # (B, 3, H, W), TensorFlow's (pixel - 127) / 128
+        return self.classify(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the classifier sees of `images`, `(B, 1280)`."""
+        x = normalize(images)
         x = self.stem(x)  # (B, 32, H / 2, W / 2)
         x = self.blocks(x)  # (B, 320 * width, H / 32, W / 32)
         x = self.head(x)  # (B, 1280, H / 32, W / 32)
-        x = x.mean((2, 3))  # (B, 1280)
-        x = F.dropout(x, self.config.dropout, self.training)
-        logits: Tensor = self.classifier(x)  # (B, classes)
+        features: Tensor = x.mean((2, 3))
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return logits `(B, classes)`."""
+        x = F.dropout(features, self.config.dropout, self.training)
+        logits: Tensor = self.classifier(x)
         return logits
 
     def decode(self, logits: Tensor) -> Tensor:
-        """Return probabilities `(B, classes)` that sum to 1 for each image."""
-        return logits.softmax(1)
+        """Return probabilities `(B, classes)`, which sum to 1 for each image unless classes do not exclude each other."""
+        return logits.sigmoid() if self.config.multi_label else logits.softmax(1)
 
     def fused(self) -> Self:
         """Return an equal network for inference: batch norms folded into convolutions."""
         fused = copy.deepcopy(self).eval()
         fuse_children(fused)
         return fused
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Return `images` of 0 to 1 as TensorFlow's (pixel - 127) / 128."""
+    x: Tensor = images * (255 / 128) - 127 / 128
+    return x
 
 
 def _blocks(config: Config) -> list[Block]:

@@ -11,7 +11,7 @@ from openlepton.errors import UsageError
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the parts of a detector's loss, and who answers for an object; the published values of YOLOv5.
+    """Weights of the parts of a loss, and in detectors who answers for an object; the published values of YOLOv5.
 
     Raises:
         UsageError: A value is out of range.
@@ -25,12 +25,15 @@ class LossConfig:
     max_ratio: float = 4.0
     """Anchors answer for objects less than so many times as wide and high, and no fewer than one in so many."""
     smoothing: float = 0.0
-    """What the classes' targets are drawn towards 1/2 by (label smoothing)."""
+    """What the classes' targets are drawn towards 1/2 by (label smoothing), or towards all classes alike where one is right."""
     focus: float = 0.0
     """The exponent of focal loss (Lin et al. 2017, there 1.5 to 2); 0 is cross-entropy."""
+    dice: float = 1.0
+    """In semantic segmentation, of the overlap of areas beside the cross-entropy of pixels."""
 
     def __post_init__(self) -> None:
-        if min(self.box, self.obj, self.cls, self.focus) < 0 or self.max_ratio <= 1 or not 0 <= self.smoothing < 1:
+        weights = (self.box, self.obj, self.cls, self.focus, self.dice)
+        if min(weights) < 0 or self.max_ratio <= 1 or not 0 <= self.smoothing < 1:
             raise UsageError(f"loss: expected weights of 0 or more, max_ratio above 1, smoothing 0 to 1, got {self}")
 
 

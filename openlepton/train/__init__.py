@@ -1,4 +1,4 @@
-"""Training and evaluation of detectors: `fit` and `evaluate`. Importing this package needs the extra `train`."""
+"""Training and evaluation: `fit` and `evaluate`. Importing this package needs the extra `train`."""
 
 from openlepton.errors import missing_extra
 
@@ -10,8 +10,9 @@ except ModuleNotFoundError as error:
 
 from openlepton.train.config import LossConfig, TrainConfig
 from openlepton.train.evaluate import Evaluation, evaluate
+from openlepton.train.lessons import suited
 from openlepton.train.run import Trained, fit, resume
 
-__all__ = ["Evaluation", "LossConfig", "TrainConfig", "Trained", "evaluate", "fit", "resume"]
+__all__ = ["Evaluation", "LossConfig", "TrainConfig", "Trained", "evaluate", "fit", "resume", "suited"]
 
 del safetensors, torch

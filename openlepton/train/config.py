@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from openlepton.data.augment import PRESETS, AugmentConfig
+from openlepton.data.crops import CropConfig
 from openlepton.errors import CheckpointMismatch, UsageError
 from openlepton.hub.folder import WeightsType
 from openlepton.nets.losses import LossConfig
@@ -52,6 +53,8 @@ class TrainConfig:
     train_split: str = "train"
     val_split: str = "val"
     """What the best epoch is chosen on; without such a split `test`, and without that `train`."""
+    multi_label: bool = False
+    """For classifiers: whether an image may have any number of classes."""
     allow_empty_classes: bool = False
     """Whether classes without a single box are accepted."""
 
@@ -62,7 +65,8 @@ class TrainConfig:
     anchors: Literal["auto", "default"] = "auto"
     """Whether anchors are fitted to the boxes where the published ones miss too many."""
 
-    augment: AugmentConfig = field(default_factory=lambda: PRESETS["low"])
+    augment: AugmentConfig | CropConfig = field(default_factory=lambda: PRESETS["low"])
+    """A `CropConfig` for classifiers (its size is that of the training), an `AugmentConfig` for all others."""
     closing_epochs: int = 0
     """The last epochs, without mosaic and mixup."""
     multi_scale: float = 0.0
@@ -143,7 +147,8 @@ class TrainConfig:
         """
         try:
             values: dict[str, Any] = json.loads(text)
-            values["augment"] = AugmentConfig(**values["augment"])
+            kind = CropConfig if "min_area" in values["augment"] else AugmentConfig
+            values["augment"] = kind(**values["augment"])
             values["loss"] = LossConfig(**values["loss"])
             return cls(**values)
         except (ValueError, KeyError, TypeError) as error:

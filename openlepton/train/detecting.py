@@ -22,7 +22,7 @@ from openlepton.nets import NETS
 from openlepton.nets.anchors import Anchors, suit_anchors
 from openlepton.train.config import TrainConfig
 from openlepton.train.evaluate import Evaluation, NetworkRuntime, Pair, evaluate
-from openlepton.train.lesson import Measured
+from openlepton.train.lesson import Measured, placing
 from openlepton.train.report import draw_batch, draw_evaluation
 from openlepton.train.start import anchors_of, build
 from openlepton.train.watch import Note, Watch
@@ -73,7 +73,7 @@ class Detecting:
         return Reader(
             train,
             config.size,
-            outlines=config.augment.copy_paste > 0 or config.augment.degrees > 0,
+            outlines=placing(config).copy_paste > 0 or placing(config).degrees > 0,
             cache_bytes=config.cache_mb * 1_000_000,
             stretch=NETS[config.model].fixed_size,
             report=lambda error: tell(Note(f"left out: {error}")),
@@ -81,7 +81,7 @@ class Detecting:
 
     def augmentation(self, config: TrainConfig, *, closing: bool) -> AugmentConfig:
         """Return how images are varied."""
-        return config.augment.closing() if closing else config.augment
+        return placing(config).closing() if closing else placing(config)
 
     def targets(self, batch: Batch, device: torch.device, scale: float) -> Any:
         """Return `(N, 6)`: row of the batch, class, centre x, y, width and height in pixels."""
@@ -95,7 +95,7 @@ class Detecting:
         pair = Pair(task, NetworkRuntime(network.fused(), device))
         return _measured(evaluate(pair, val, batch=16, workers=config.workers))
 
-    def facts(self, config: TrainConfig, network: Any) -> Mapping[str, Any]:
+    def facts(self, config: TrainConfig, network: Any, classes: Sequence[str]) -> Mapping[str, Any]:
         """Return the card's `task`, `input` and `detect`."""
         strides: tuple[int, ...] = getattr(network.config, "strides", ())
         detect = DetectFacts(strides=strides, anchors=anchors_of(network))

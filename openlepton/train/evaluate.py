@@ -1,8 +1,6 @@
 """How good a detector is on a split: any runtime, through the same steps that prediction takes, by COCO's rules."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,16 +8,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from openlepton.arrays import Array, Ints, Tensors
+from openlepton.arrays import Ints, Tensors
 from openlepton.card import ModelFolder
-from openlepton.data.loader import in_order
+from openlepton.data.folders import UNNAMED
 from openlepton.data.samples import Split
-from openlepton.errors import DataEmpty, ImageError, UsageError
+from openlepton.errors import ImageError, UsageError
 from openlepton.metrics import DetectionReport, GroundTruth, Timing, evaluate_detections
 from openlepton.nets.export import Exportable
 from openlepton.ops.geometry import Frame
 from openlepton.predictor import Runtime
 from openlepton.results import Detections
+from openlepton.train.passes import run_over
 from openlepton.vision.detect import Detect
 from openlepton.vision.segment import Segment
 
@@ -138,33 +137,23 @@ def evaluate(
         class_ids=np.flatnonzero(ids >= 0),
         agnostic=False,
     )
-    count = len(split) if limit is None else min(limit, len(split))
-    seen: dict[int, tuple[Frame, Detections]] = {}
-    unreadable: list[ImageError] = []
-    timings: list[Timing] = []
-    for index, done in _results(task, detector.runtime, split, count, batch, workers):
-        if isinstance(done, ImageError):
-            unreadable.append(done)
-        else:
-            frame, found, timing = done
-            named = replace(found, class_ids=ids[found.class_ids], names=split.classes)
-            seen[index] = (frame, named)
-            timings.append(timing)
-        if progress is not None:
-            progress(len(seen) + len(unreadable), count)
-    if not seen:
-        raise DataEmpty(f"split {split.name}: none of its {count} images can be read")
-    rows = sorted(seen)
-    truth = tuple(_truth(split, row, seen[row][0], masks=isinstance(task, Segment)) for row in rows)
-    found_all = tuple(seen[row][1] for row in rows)
-    report = evaluate_detections(truth, found_all, split.classes, timing=Timing.of(timings))
-    return Evaluation(
-        report, split.classes, tuple(split.image(row) for row in rows), truth, found_all, tuple(unreadable)
+    seen, unreadable = run_over(
+        task, detector.runtime, split, batch=batch, workers=workers, limit=limit, progress=progress
     )
+    truth = tuple(_truth(split, one.index, one.frame, masks=isinstance(task, Segment)) for one in seen)
+    found: tuple[Detections, ...] = tuple(
+        replace(one.result, class_ids=ids[one.result.class_ids], names=split.classes) for one in seen
+    )
+    timing = Timing.of([one.timing for one in seen])
+    report = evaluate_detections(truth, found, split.classes, timing=timing)
+    images = tuple(split.image(one.index) for one in seen)
+    return Evaluation(report, split.classes, images, truth, found, unreadable)
 
 
 def _matched(names: Sequence[str], classes: Sequence[str]) -> Ints:
-    """Return the data set's id of each of the detector's classes, -1 where it has none."""
+    """Return the data set's id of each of the detector's classes, -1 where it has none; one class without a name is any."""
+    if tuple(classes) == UNNAMED and len(names) == 1:
+        return np.zeros(1, np.int64)
     known = {name.casefold(): index for index, name in enumerate(classes)}
     ids = np.array([known.get(name.casefold(), -1) for name in names], np.int64)
     if (ids < 0).all():
@@ -172,47 +161,6 @@ def _matched(names: Sequence[str], classes: Sequence[str]) -> Ints:
             f"the detector finds {', '.join(names[:5])}..., the data set shows {', '.join(classes[:5])}...: no class in common"
         )
     return ids
-
-
-Done = tuple[Frame, Detections, Timing]
-Prepared = tuple[Array, Frame, float]
-
-
-def _results(
-    task: Detect, runtime: Runtime, split: Split, count: int, batch: int, workers: int
-) -> Iterator[tuple[int, Done | ImageError]]:
-    """Yield the index of each image with what was found in it, or why it cannot be read."""
-
-    def prepare(index: int) -> Prepared | ImageError:
-        started = time.perf_counter()
-        try:
-            tensors, frame = task.prepare(split.image(index))
-        except ImageError as error:
-            return error
-        return tensors["images"], frame, 1000 * (time.perf_counter() - started)
-
-    waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
-    with closing(in_order(prepare, range(count), workers=workers, ahead=2 * batch + workers)) as prepared:
-        for index, one in enumerate(prepared):
-            if isinstance(one, ImageError):
-                yield index, one
-                continue
-            group = waiting.setdefault(one[0].shape, [])
-            group.append((index, one))
-            if len(group) == batch:
-                yield from _run(task, runtime, waiting.pop(one[0].shape))
-    for group in waiting.values():
-        yield from _run(task, runtime, group)
-
-
-def _run(task: Detect, runtime: Runtime, group: list[tuple[int, Prepared]]) -> Iterator[tuple[int, Done]]:
-    started = time.perf_counter()
-    outputs = runtime({"images": np.stack([image for _, (image, _, _) in group])})
-    infer_ms = 1000 * (time.perf_counter() - started) / len(group)
-    for row, (index, (_, frame, prepare_ms)) in enumerate(group):
-        started = time.perf_counter()
-        found = task.finish({name: value[row] for name, value in outputs.items()}, frame)
-        yield index, (frame, found, Timing(prepare_ms, infer_ms, 1000 * (time.perf_counter() - started)))
 
 
 def _truth(split: Split, index: int, frame: Frame, *, masks: bool) -> GroundTruth:

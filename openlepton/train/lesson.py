@@ -15,9 +15,20 @@ from openlepton.data.crops import CropConfig
 from openlepton.data.loader import Batch
 from openlepton.data.reader import Reader
 from openlepton.data.samples import Dataset, Split
-from openlepton.errors import ImageError
+from openlepton.errors import ImageError, UsageError
 from openlepton.train.config import TrainConfig
 from openlepton.train.watch import Watch
+
+
+def placing(config: TrainConfig) -> AugmentConfig:
+    """Return the augmentation of a task that says where things are.
+
+    Raises:
+        UsageError: The config varies images as classifiers want it.
+    """
+    if not isinstance(config.augment, AugmentConfig):
+        raise UsageError(f"augment: {config.model} learns places: expected an AugmentConfig, got a CropConfig")
+    return config.augment
 
 
 class Report(Protocol):
@@ -95,7 +106,7 @@ class Lesson(Protocol):
     def measure(self, config: TrainConfig, network: Any, device: torch.device, val: Split) -> Measured:
         """Return how good a network in evaluation mode is."""
 
-    def facts(self, config: TrainConfig, network: Any) -> Mapping[str, Any]:
+    def facts(self, config: TrainConfig, network: Any, classes: Sequence[str]) -> Mapping[str, Any]:
         """Return the fields of the card that the task decides: `task`, `input`, and its own table."""
 
     def evaluate(

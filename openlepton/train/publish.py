@@ -15,7 +15,15 @@ from openlepton.train.lesson import Lesson, Measured
 
 
 def publish(
-    out: Path, lesson: Lesson, network: Any, config: TrainConfig, dataset: Dataset, val: Split, progress: Progress
+    out: Path,
+    lesson: Lesson,
+    network: Any,
+    config: TrainConfig,
+    dataset: Dataset,
+    val: Split,
+    progress: Progress,
+    *,
+    how: str = "",
 ) -> Measured:
     """Write `network` to the model folder `out`, evaluate its graph, and write what came out into its card.
 
@@ -27,8 +35,10 @@ def publish(
         dataset: What it was trained on.
         val: What it is evaluated on.
         progress: How far the training went.
+        how: What was done, for the card; by default so many epochs, and which was the best.
     """
     images = len(dataset[config.train_split])
+    how = how or f"for {progress.epoch} epochs at {config.size} px, the best being {progress.best_epoch + 1}"
     command = f"; made by: {config.command}" if config.command else ""
     draft = ModelCard(
         contract=CONTRACT,
@@ -38,13 +48,12 @@ def publish(
         description=f"{config.model} for {', '.join(dataset.classes[:8])}{' and more' if len(dataset.classes) > 8 else ''}",
         licence=config.licence,
         source=(
-            f"{progress.source} on {dataset.name} (split {config.train_split}, {images:,} images) for "
-            f"{progress.epoch} epochs at {config.size} px, the best being {progress.best_epoch + 1}, "
+            f"{progress.source} on {dataset.name} (split {config.train_split}, {images:,} images) {how}, "
             f"by OpenLepton {__version__}{command}"
         ),
         labels=dataset.classes,
         files={GRAPH: file_facts(b"?")},
-        **lesson.facts(config, network),
+        **lesson.facts(config, network, dataset.classes),
     )
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}
     card = write_model(out, network, draft, tensors, weights_type=config.store)

@@ -25,6 +25,7 @@ from openlepton.nets.restore import settle
 from openlepton.runtimes.cores import usable_cores
 from openlepton.train.checkpoint import BEST, LAST, Checkpoint, Progress, load_checkpoint, save_checkpoint
 from openlepton.train.config import Precision, TrainConfig
+from openlepton.train.fewshot import fit_head, head_alone
 from openlepton.train.lesson import Lesson, Measured
 from openlepton.train.lessons import lesson_of
 from openlepton.train.loop import Training
@@ -78,7 +79,7 @@ def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
     """
     out, lesson = Path(config.out), lesson_of(config.model)
     with joined(config.device) as ranks, _settled(config):
-        if ranks.first and (out / LAST).exists():
+        if ranks.first and ((out / LAST).exists() or (out / BEST).exists()):
             raise OutputError(f"{out}: holds a run already: resume it, or choose another folder")
         ranks.wait()
         tell = watch if ranks.first else nobody
@@ -92,12 +93,14 @@ def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
             taken = take_over(network, *read_weights(config.pretrained))
             source = f"trained on from {taken.source}, {taken.taken} of its tensors"
             tell(Note(f"{source}; fresh: {len(taken.left)} tensors"))
-        reader = lesson.reader(config, train, tell)
         progress = Progress(anchors=anchors_of(network), classes=dataset.classes, source=source)
         with explained(config):
             network.to(device)
+            reader = lesson.reader(config, train, tell)
             if taken.unsettled:
                 settle(network, taken.unsettled, _looked_at(config, lesson, reader, device))
+            if head_alone(config):
+                return _fit_head(config, lesson, network, dataset, train, progress, ranks, tell)
             return _run(config, lesson, network, dataset, reader, progress, None, ranks, watch)
 
 
@@ -131,7 +134,13 @@ def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, w
             raise CheckpointMismatch(f"{folder}: its classes are not those of {config.data}")
         device = choose_device(config.device, ranks)
         config = replace(config, precision=_precision(config.precision, device))
-        network = build(config.model, len(dataset.classes), progress.anchors, size=config.size).to(device)
+        network = build(
+            config.model,
+            len(dataset.classes),
+            progress.anchors,
+            size=config.size,
+            multi_label=config.multi_label,
+        ).to(device)
         reader = lesson.reader(config, train, watch if ranks.first else nobody)
         with explained(config):
             return _run(config, lesson, network, dataset, reader, progress, checkpoint, ranks, watch)
@@ -162,16 +171,51 @@ def _run(
     ranks.wait()
     if board is not None:
         board.close()
-    history = training.progress.history
     if not ranks.first or training.progress.best_epoch < 0:
-        return Trained(out, None, None, history, interrupted, task_of(config.model))
+        return Trained(out, None, None, training.progress.history, interrupted, task_of(config.model))
+    return _published(
+        config, lesson, _best(out, network), dataset, val, training.progress, tell, interrupted=interrupted
+    )
+
+
+def _fit_head(
+    config: TrainConfig,
+    lesson: Lesson,
+    network: Any,
+    dataset: Dataset,
+    train: Split,
+    progress: Progress,
+    ranks: Ranks,
+    tell: Watch,
+) -> Trained:
+    """Train the last layer of a classifier, which takes one process."""
+    if ranks.count > 1:
+        raise UsageError("freeze: to train the head on cached features takes one process, not several")
+    val = dataset[_val_split(config, dataset, tell)]
+    progress = fit_head(config, network, train, val, progress, tell)
+    return _published(config, lesson, network.cpu().eval(), dataset, val, progress, tell, interrupted=False)
+
+
+def _published(
+    config: TrainConfig,
+    lesson: Lesson,
+    best: Any,
+    dataset: Dataset,
+    val: Split,
+    progress: Progress,
+    tell: Watch,
+    *,
+    interrupted: bool,
+) -> Trained:
+    """Write the model folder and pictures of a network that is trained."""
+    out = Path(config.out)
     tell(Note("writing the best epoch's model and measuring it"))
-    best = _best(out, network)
-    measured = publish(out / "best", lesson, best, config, dataset, val, training.progress)
+    how = f"in its last layer alone, at {config.size} px" if head_alone(config) else ""
+    measured = publish(out / "best", lesson, best, config, dataset, val, progress, how=how)
     if config.plots:
-        draw_curves(out, history)
+        draw_curves(out, progress.history)
         lesson.draw(out, measured)
-    return Trained(out, out / "best", measured.report, history, interrupted, task_of(config.model))
+    return Trained(out, out / "best", measured.report, progress.history, interrupted, task_of(config.model))
 
 
 def _looked_at(config: TrainConfig, lesson: Lesson, reader: Reader, device: torch.device) -> Iterator[Tensor]:

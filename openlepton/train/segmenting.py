@@ -1,7 +1,7 @@
 """The lesson of instance segmentation: boxes, and what each of them holds."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,9 @@ class Segmenting(Detecting):
         pair = Pair(Segment(image_input(config, network), val.classes), NetworkRuntime(network.fused(), device))
         return _measured(evaluate(pair, val, batch=16, workers=config.workers))
 
-    def facts(self, config: TrainConfig, network: Any) -> Mapping[str, Any]:
+    def facts(self, config: TrainConfig, network: Any, classes: Sequence[str]) -> Mapping[str, Any]:
         """Return the card's `task`, `input` and `detect`."""
-        return {**super().facts(config, network), "task": "segment"}
+        return {**super().facts(config, network, classes), "task": "segment"}
 
     def evaluate(
         self,

@@ -46,7 +46,7 @@ def task_of(architecture: str) -> Task:
     return NETS[architecture].task
 
 
-def build(architecture: str, classes: int, anchors: Anchors = (), *, size: int = 640) -> Any:
+def build(architecture: str, classes: int, anchors: Anchors = (), *, size: int = 640, multi_label: bool = False) -> Any:
     """Return the network of that name with fresh weights, a `Trainable`.
 
     Args:
@@ -54,9 +54,11 @@ def build(architecture: str, classes: int, anchors: Anchors = (), *, size: int =
         classes: How many.
         anchors: In pixels, the published ones by default.
         size: Of the images, pixels, for networks that see one size alone.
+        multi_label: Whether the classes of a classifier do not exclude each other.
     """
     net = NETS[architecture]
     changes: dict[str, Any] = {"anchors": anchors} if anchors else {}
+    changes |= {"multi_label": True} if multi_label else {}
     return net.build(classes=classes, **changes, **({"size": size} if net.fixed_size else {}))
 
 

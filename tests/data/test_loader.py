@@ -227,6 +227,17 @@ def test_square_validation_has_one_shape(split):
     assert np.concatenate([batch.indices for batch in made]).tolist() == list(range(11))
 
 
+def test_a_reader_stretches_images_and_labels_for_networks_that_see_squares(tmp_path):
+    path = write(tmp_path / "wide.png", 50, 200)
+    reader = Reader(split_of([path], [box(20, 10, 100, 40)]), 64, stretch=True)
+    seen = reader(0)
+    assert seen.image.shape == (64, 64, 3)
+    assert seen.boxes == pytest.approx(np.array([[6.4, 12.8, 32, 51.2]]), abs=1e-4)
+    plain = Reader(split_of([path], [box(20, 10, 100, 40)]), 64)(0)
+    assert plain.image.shape == (16, 64, 3)
+    assert plain.boxes == pytest.approx(np.array([[6.4, 3.2, 32, 12.8]]), abs=1e-4)
+
+
 def test_validation_leaves_a_broken_image_out_and_names_it(split, tmp_path):
     split.source.images[2] = tmp_path / "gone.png"
     reader = Reader(split, 64, report=lambda error: None)

@@ -31,7 +31,10 @@ def test_every_promise_names_a_test_and_every_test_stands_in_the_table():
 
 def test_the_floors_are_those_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
     floors = re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", TEXT, re.MULTILINE)
     assert {"torch", "starlette", "python-multipart"} <= {package for package, _ in floors}
     for package, floor in floors:

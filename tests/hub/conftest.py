@@ -32,13 +32,13 @@ def reference() -> dict[str, np.ndarray]:
 def write_foreign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes one of our networks as a foreign checkpoint: `write(network, names=..., edit=...)`."""
     torch = pytest.importorskip("torch")
-    from openlepton.nets import yolov5
+    from openlepton.nets import yolov5, yolov5_cls
 
     for name in ("models", "models.common", "models.yolo"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
 
     def foreign_class(name: str) -> type:
-        module = "models.yolo" if name in ("Detect", "Model", "DetectionModel") else "models.common"
+        module = "models.yolo" if name == "Detect" or name.endswith("Model") else "models.common"
         if not hasattr(sys.modules[module], name):
             setattr(sys.modules[module], name, type(name, (torch.nn.Module,), {"__module__": module}))
         cls: type = getattr(sys.modules[module], name)
@@ -62,6 +62,8 @@ def write_foreign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[.
             theirs.m = torch.nn.ModuleList(torch.nn.MaxPool2d(k, 1, k // 2) for k in ours.pools)
         if isinstance(ours, yolov5.SPPF):
             theirs.m = torch.nn.MaxPool2d(5, 1, 2)
+        if isinstance(ours, yolov5_cls.Classify):
+            theirs.pool, theirs.drop = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Dropout(0.0, inplace=True)
         if isinstance(ours, yolov5.Detect):
             theirs.register_buffer("anchors", ours.anchors.clone())
         return theirs
@@ -74,8 +76,9 @@ def write_foreign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[.
         edit: Callable[[Any, dict[str, Any]], None] = lambda model, checkpoint: None,
         name: str = "Foreign Net.pt",
     ) -> Path:
-        v5 = network.config.layout == "v5"
-        model = foreign_class("Model" if v5 else "DetectionModel")()
+        classifier = isinstance(network, yolov5_cls.Yolov5Cls)
+        v5 = not classifier and network.config.layout == "v5"
+        model = foreign_class("ClassificationModel" if classifier else "Model" if v5 else "DetectionModel")()
         model.model = torch.nn.Sequential(*map(foreign, network.model))
         for index, (layer, reads) in enumerate(zip(model.model, network.reads, strict=True)):
             layer.i, layer.f, layer.type = (
@@ -85,7 +88,7 @@ def write_foreign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[.
             )
         classes = network.config.classes
         head = model.model[-1]
-        strides = torch.tensor([float(s) for s in network.config.strides])
+        strides = torch.tensor([float(s) for s in getattr(network.config, "strides", ())])
         head.nc, head.no, head.stride, model.stride = classes, classes + 5, strides, strides
         if v5:
             head.register_buffer("anchor_grid", (head.anchors * strides[:, None, None])[:, None, :, None, None, :])

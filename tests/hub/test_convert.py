@@ -4,7 +4,6 @@
 
 import functools
 import shutil
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from openlepton.card import ModelCard, file_facts, open_folder
-from openlepton.errors import CheckpointMismatch, CheckpointRefused, OpenLeptonError, OutputError, UsageError
+from openlepton.errors import CheckpointMismatch, OpenLeptonError, OutputError, UsageError
 from openlepton.hub.checkpoint import read_checkpoint
 from openlepton.hub.convert import build_network, convert, model_name
 from openlepton.nets import yolov5
@@ -308,15 +307,6 @@ def test_what_would_compute_something_else_is_refused(
     edit: Callable[..., None], message: str, trained: Callable[..., Any], write_foreign: Write, tmp_path: Path
 ) -> None:
     assert message in refused(write_foreign(trained("n", 2), edit=edit), tmp_path, CheckpointMismatch)
-
-
-def test_other_tasks_come_later(trained: Callable[..., Any], write_foreign: Write, tmp_path: Path) -> None:
-    def classify(model: Any, checkpoint: dict[str, Any]) -> None:
-        type(model).__name__ = type(model).__qualname__ = "ClassificationModel"
-        sys.modules["models.yolo"].ClassificationModel = type(model)  # type: ignore[attr-defined]
-
-    message = refused(write_foreign(trained("n", 2), edit=classify), tmp_path, CheckpointRefused)
-    assert "a classification checkpoint; this release converts detectors and segmenters" in message
 
 
 def test_a_folder_in_use_is_left_alone(published: Path, tmp_path: Path) -> None:

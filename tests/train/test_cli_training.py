@@ -59,11 +59,11 @@ def test_evaluation_prints_tables_and_writes_pictures(trained, squares, capfd, t
     ("arguments", "status", "message"),
     [
         (["train"], 2, "--data: name a data set"),
-        (["train", "--data", "DATA", "--augment", "wild"], 2, "--augment: expected none, low, medium, high"),
+        (["train", "--data", "DATA", "--augment", "wild"], 2, "augment: expected none, low, medium, high"),
         (["train", "--data", "DATA", "--optimizer", "adam"], 2, "optimizer: expected sgd or adamw"),
         (["train", "--data", "nowhere"], 1, "[data-not-found]"),
         (["train", "--resume", "nowhere"], 1, "[data-not-found]"),
-        (["evaluate", "efficientnet-lite0", "DATA"], 2, "task: expected"),
+        (["evaluate", "efficientnet-lite0", "DATA"], 1, "does not say what whole images show"),
         (["evaluate", "BEST", "DATA", "--split", "test"], 1, "no split 'test'"),
     ],
 )

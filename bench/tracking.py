@@ -1,0 +1,85 @@
+"""Trackers alone: updates a second against the peer `trackers`, and how well they track.
+
+`tracking.py PEER_PYTHON [DETECTIONS [TRUTH ...]]`: DETECTIONS is a file of MOTChallenge (or .gz of one), a made crowd of 27
+boxes by default. With pairs of detections and ground truth after it, prints HOTA, MOTA and IDF1 of every tracker on each:
+
+    python bench/tracking.py - MOT17-04-FRCNN/det.txt TUD-Campus/det.txt TUD-Campus/gt.txt
+"""
+
+import gzip
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from measure import OURS, driver, ratio_table
+
+from openlepton.data.mot import MotRows, read_mot, write_mot
+from openlepton.metrics.tracking import evaluate_tracking
+from openlepton.video.tracker import TRACKERS
+
+TARGET = 5.0
+NUMBERS = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "IDs")
+
+
+def crowd(path: Path, frames: int = 600, count: int = 30) -> Path:
+    """Write detections of a crowd that walks about, a tenth of them missing."""
+    rng = np.random.default_rng(0)
+    places, speeds = rng.uniform(100, 1700, (count, 2)), rng.normal(0, 3, (count, 2))
+    parts = []
+    for number in range(1, frames + 1):
+        places = np.abs(places + speeds) % 1800
+        seen = rng.random(count) < 0.9
+        boxes = np.concatenate([places, places + np.array([50, 120])], axis=1)[seen] + rng.normal(0, 1, (seen.sum(), 4))
+        parts.append((np.full(len(boxes), number), np.full(len(boxes), -1), boxes, rng.uniform(0.3, 1, len(boxes))))
+    write_mot(path, MotRows.of(*(np.concatenate(column) for column in zip(*parts, strict=True))))
+    return path
+
+
+def unpacked(source: str, folder: Path) -> Path:
+    """Return the file of detections, unpacked where it is compressed."""
+    if not source:
+        return crowd(folder / "crowd.txt")
+    if not source.endswith(".gz"):
+        return Path(source)
+    path = folder / "det.txt"
+    path.write_bytes(gzip.decompress(Path(source).read_bytes()))
+    return path
+
+
+def quality(detections: str, truth: str, folder: Path) -> None:
+    """Print a row for each tracker, made with the command line at its defaults."""
+    print(f"{detections} against {truth}")
+    print("  " + "".join(f"{name:>10}" for name in ("", *NUMBERS)))
+    for name in TRACKERS:
+        out = folder / f"{name}.txt"
+        command = [*OURS, "-m", "openlepton", "track", "--detections", detections, "--tracker", name, "--out", str(out)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        numbers = evaluate_tracking(read_mot(truth), read_mot(out)).numbers
+        out.unlink()
+        values = (f"{numbers[n]:>10}" if isinstance(numbers[n], int) else f"{numbers[n]:>10.4f}" for n in NUMBERS)
+        print(f"  {name:>10}{''.join(values)}")
+
+
+def main(peer_python: str = "", detections: str = "", *pairs: str, rounds: int = 5) -> None:
+    """Print the ratios, ours and the peer's in turn, and then the quality."""
+    with tempfile.TemporaryDirectory() as name:
+        path = unpacked(detections, Path(name))
+        for tracker in TRACKERS:
+            ours, peer = [], []
+            for _ in range(rounds):
+                ours.append(driver(OURS, "openlepton_tracking.py", str(path), tracker, threads=1)["us"])
+                if Path(peer_python).is_file():
+                    peer.append(driver([peer_python], "trackers_tracking.py", str(path), tracker, threads=1)["us"])
+            title = f"{tracker}: one update, {detections or 'a made crowd'}"
+            if peer:
+                print(ratio_table(title, ours, peer, "us", TARGET if tracker == "bytetrack" else 1.0, "trackers"))
+            else:
+                print(f"{title}: {min(ours):.0f} to {max(ours):.0f} us")
+        for truth in range(0, len(pairs), 2):
+            quality(pairs[truth], pairs[truth + 1], Path(name))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
