@@ -109,7 +109,7 @@ def _solve(last: nn.Linear, inputs: Tensor, targets: ClassTargets, loss: Any, de
         whole.backward()  # type: ignore[no-untyped-call]
         return whole
 
-    solver.step(step)  # type: ignore[arg-type]
+    solver.step(step)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         fitted = float(loss(last(inputs), targets)[1])
     if not np.isfinite(fitted):
