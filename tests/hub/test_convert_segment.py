@@ -121,3 +121,12 @@ def test_a_segmenter_with_other_prototypes_is_refused() -> None:
     state["model.24.proto.cv3.conv.weight"] = state["model.24.proto.cv3.conv.weight"][:16]
     with pytest.raises(CheckpointMismatch, match=r"shape: model\.24\.proto\.cv3\.conv\.weight is \(16, 64, 1, 1\)"):
         build_network(state, checkpoint.modules)
+
+
+def test_a_segmenter_of_four_levels_is_refused() -> None:
+    from openlepton.nets import yolov5
+
+    state = {name: tensor.numpy() for name, tensor in yolov5.build("n6", 2).state_dict().items()}
+    state["model.33.proto.cv3.conv.weight"] = np.zeros((32, 64, 1, 1), np.float32)
+    with pytest.raises(CheckpointMismatch, match=r"a segmenter with four levels \(P6\)"):
+        build_network(state)
