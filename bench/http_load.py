@@ -1,6 +1,7 @@
 """Load for a server: many connections from one thread, cheap enough to share a machine with what it measures.
 
-`closed` keeps a number of clients busy; `opened` sends at a rate, whatever comes back; some clients may hang up.
+`closed` keeps a number of clients busy; `opened` sends at a rate, whatever comes back; `hang_ups` does so and a fifth of the
+clients leave; `poison` is `closed` with every tenth image broken.
 """
 
 import asyncio
@@ -83,17 +84,19 @@ class Connection(asyncio.Protocol):
 class Load:
     """Asks one address of a server."""
 
-    def __init__(self, port: int, request: bytes, *, cut: bytes = b"") -> None:
-        self._port, self._request, self._cut = port, request, cut
+    def __init__(self, port: int, request: bytes, *, cut: bytes = b"", poison: bytes = b"") -> None:
+        self._port, self._request, self._cut, self._poison = port, request, cut, poison
+        self._number = 0
         self._free: list[Connection] = []
         self.tally = Tally()
 
     async def one(self, hang_up_s: float | None = None) -> None:
         """Ask once, and note what came of it."""
         started = time.perf_counter()
+        self._number += 1
         try:
             connection = await self._connection()
-            answer = connection.ask(self._request)
+            answer = connection.ask(self._poison if self._poison and self._number % 10 == 0 else self._request)
             status, body = await (answer if hang_up_s is None else asyncio.wait_for(answer, hang_up_s))
         except TimeoutError:
             connection.transport.abort()
@@ -160,10 +163,15 @@ def post(path: str, body: bytes, kind: str = "image/jpeg", **headers: str) -> by
 
 
 def main(port: str, path: str, image: str, mode: str, amount: str, seconds: str, deadline_ms: str = "") -> None:
-    """Print a summary as JSON: `http_load.py PORT PATH IMAGE closed|open CLIENTS|RATE SECONDS [DEADLINE_MS]`."""
+    """Print a summary as JSON: `http_load.py PORT PATH IMAGE MODE CLIENTS|RATE SECONDS [DEADLINE_MS]`."""
     headers = {"Deadline_Ms": deadline_ms} if deadline_ms else {}
-    load = Load(int(port), post(path, Path(image).read_bytes(), **headers))
-    run = load.closed(int(amount), float(seconds)) if mode == "closed" else load.opened(float(amount), float(seconds))
+    data = Path(image).read_bytes()
+    broken = post(path, data[: len(data) // 2], **headers) if mode == "poison" else b""
+    load = Load(int(port), post(path, data, **headers), poison=broken)
+    if mode in ("closed", "poison"):
+        run = load.closed(int(amount), float(seconds))
+    else:
+        run = load.opened(float(amount), float(seconds), hang_ups=0.2 if mode == "hang_ups" else 0.0)
     print(json.dumps(asyncio.run(run).summary(int(deadline_ms) / 1000 if deadline_ms else None)))
 
 

@@ -122,6 +122,9 @@ def measured(contender: Contender, image: str, seconds: float, figures: Figures)
         over = load(port, contender.path, image, "opened", 3 * peak, 2 * seconds, str(DEADLINE_MS))
         figures.add("overload goodput", over["goodput"] / peak)
         figures.add("overload p99", over["p99"])
+        left = load(port, contender.path, image, "hang_ups", 1.5 * peak, seconds, str(DEADLINE_MS))
+        figures.add("hang-up goodput", left["goodput"] / peak)
+        figures.add("poison rps", load(port, contender.path, image, "poison", 8, seconds)["rps"] / peak)
 
 
 def cpu_seconds(process: psutil.Process) -> float:
@@ -157,9 +160,10 @@ def main(peer_python: str, rounds: str = "3", seconds: str = "8") -> None:
             f"requests/s at {clients} clients against the best of the others", ours.median(f"rps {clients}") / best, 1.0
         )
     told("litserve's memory against ours", figures["litserve"].median("memory_mb") / ours.median("memory_mb"), 2.0)
-    others = max(figures[one.name].median("overload goodput") for one in everyone[1:])
     told("goodput at three times the peak, share of the peak", ours.median("overload goodput"), 0.9)
-    told("the same against the best of the others", ours.median("overload goodput") / max(others, 0.01), 1.0)
+    for name in ("overload goodput", "hang-up goodput", "poison rps"):
+        best = max(figures[one.name].median(name) for one in everyone[1:])
+        told(f"{name} against the best of the others", ours.median(name) / max(best, 0.01), 1.0)
     share = statistics.median(ours.values[f"rps {CLIENTS[1]}"][n] / raw[n] for n in range(len(raw)))
     told(f"share of the raw pipeline's {statistics.median(raw):.1f}/s that HTTP keeps", share, 0.85)
 

@@ -1,17 +1,20 @@
 """Random crops for classifiers."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlepton.data.crops import CropConfig, classified_image, random_crop
+from openlepton.data.crops import CROPS, CropConfig, blend, classified_image, random_crop
 from openlepton.data.folders import open_classes
 from openlepton.data.loader import training_batches
 from openlepton.data.reader import Reader
 from openlepton.data.warp import Labelled
 from openlepton.errors import UsageError
+from openlepton.images import write_image
 
 PLAIN = {"hsv_s": 0, "hsv_v": 0}
 
@@ -89,3 +92,77 @@ def test_class_folders_become_batches_with_one_class_an_image(tmp_path):
 def test_settings_out_of_range_are_refused(wrong, message):
     with pytest.raises(UsageError, match=message):
         CropConfig(**wrong)
+
+
+def test_none_shows_the_central_square_every_time_and_the_others_do_not():
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    none = replace(CROPS["none"], size=40)
+    assert none.fixed
+    for seed in range(3):
+        made = classified_image(whole(image), 0, none, np.random.default_rng(seed))
+        np.testing.assert_array_equal(made.image, image[:, 10:50])
+    assert not any(CROPS[name].fixed for name in ("low", "medium", "high"))
+    assert CROPS["high"].closing() == CROPS["medium"]
+
+
+def test_every_label_of_an_image_comes_along():
+    item = Labelled(np.zeros((20, 20, 3), np.uint8), np.zeros((2, 4), np.float32), np.array([1, 5]))
+    made = classified_image(lambda _: item, 0, CropConfig(16), np.random.default_rng(0))
+    assert made.class_ids.tolist() == [1, 5]
+    assert made.boxes.tolist() == [[0, 0, 16, 16]] * 2
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_blended_images_show_both_by_their_shares(kind):
+    levels = np.array([0, 100, 200], np.uint8)
+    images = np.broadcast_to(levels[:, None, None, None], (3, 3, 40, 30)).copy()
+    shares = []
+    for seed in range(200):
+        made, share = blend(images, CropConfig(**{kind: 1.0}), np.random.default_rng(seed))
+        shares.append(share)
+        assert made.shape == images.shape
+        assert made.dtype == np.uint8
+        mean = made.reshape(3, -1).mean(1)
+        np.testing.assert_allclose(mean, share * levels + (1 - share) * levels[::-1].astype(float), atol=0.6)
+        if kind == "cutmix":
+            assert np.isin(made[0], (0, 200)).all()
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.06)
+    assert (images == levels[:, None, None, None]).all(), "what was given is left alone"
+
+
+def test_with_both_each_is_taken_half_the_time():
+    images = np.stack([np.zeros((3, 20, 20), np.uint8), np.full((3, 20, 20), 200, np.uint8)])
+    cut = sum(
+        np.isin(blend(images, CropConfig(mixup=1.0, cutmix=1.0), np.random.default_rng(seed))[0], (0, 200)).all()
+        for seed in range(300)
+    )
+    assert 120 < cut < 180
+
+
+def test_batches_of_blended_images_have_the_labels_of_both_for_any_number_of_workers(tmp_path):
+    for name in "abc":
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in range(3):
+            write_image(tmp_path / "train" / name / f"{number}.png", np.full((30, 30, 3), 60, np.uint8))
+    reader = Reader(open_classes(tmp_path)["train"], 32)
+    config = CropConfig(16, mixup=0.4, cutmix=1.0)
+    runs = [list(training_batches(reader, 0, batch_size=4, config=config, workers=workers)) for workers in (0, 2)]
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.shares, other.shares)
+        count = len(one.images)
+        own, partner = one.class_ids[:count], one.class_ids[count:]
+        np.testing.assert_array_equal(one.rows, [*range(count), *reversed(range(count))])
+        np.testing.assert_array_equal(own, partner)  # in the order in which they came
+        sums = np.zeros(count)
+        np.add.at(sums, one.rows, one.shares)
+        np.testing.assert_allclose(sums, 1, rtol=1e-6)
+    later = next(training_batches(reader, 0, batch_size=4, config=config, workers=0, first=1))
+    np.testing.assert_array_equal(later.images, runs[0][1].images)
+
+
+def test_a_blend_that_makes_no_sense_is_refused():
+    with pytest.raises(UsageError, match="mixup, cutmix: expected 0 or more, got -1"):
+        CropConfig(mixup=-1)
+    with pytest.raises(UsageError, match="mixup, cutmix: expected 0 or more, got 0.0 and nan"):
+        CropConfig(cutmix=float("nan"))
