@@ -47,6 +47,7 @@ URL_PROTOCOLS = "http,https,httpproxy,tcp,tls,udp,rtp,srtp,rtsp,rtmp,rtmps,rtmpt
 """What a stream may lead to: not to files."""
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_SMALL = 1280 * 720  # pixels
 _UNTIMED = frozenset(("mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo"))  # live, their timestamps are made up
 
 
@@ -237,9 +238,10 @@ def _video_stream(container: "InputContainer", name: str, threads: int, *, live:
     context = stream.codec_context
     if context.width * context.height > LIMITS.max_pixels:
         raise VideoUnreadable(f"{name}: {context.width} x {context.height} pixels, more than {LIMITS.max_pixels:,}")
-    # Threads that decode a frame each are fastest, and hold as many frames back: not what a live stream wants.
+    # Threads that decode a frame each are fastest, and hold as many frames back: not what a live stream wants. Small frames
+    # are decoded faster than anything looks at them.
     context.thread_type = "SLICE" if live else "AUTO"
-    context.thread_count = threads
+    context.thread_count = 1 if context.width * context.height <= _SMALL else threads
     return stream
 
 
@@ -339,7 +341,12 @@ class _Clock:
 
 
 def _picture(frame: "VideoFrame", reformatter: "VideoReformatter") -> Image:
-    image = cast("Image", reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
+    converted = reformatter.reformat(frame, format="rgb24", threads=1)
+    height, width, plane = converted.height, converted.width, converted.planes[0]
+    rows = np.frombuffer(cast("bytes", plane), np.uint8).reshape(height, plane.line_size)[
+        :, : 3 * width
+    ]  # keeps the frame alive
+    image: Image = np.ascontiguousarray(rows).reshape(height, width, 3)  # a copy only where lines are padded
     turn = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}.get(
         frame.rotation % 360
     )
