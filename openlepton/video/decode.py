@@ -343,10 +343,8 @@ class _Clock:
 def _picture(frame: "VideoFrame", reformatter: "VideoReformatter") -> Image:
     converted = reformatter.reformat(frame, format="rgb24", threads=1)
     height, width, plane = converted.height, converted.width, converted.planes[0]
-    rows = np.frombuffer(cast("bytes", plane), np.uint8).reshape(height, plane.line_size)[
-        :, : 3 * width
-    ]  # keeps the frame alive
-    image: Image = np.ascontiguousarray(rows).reshape(height, width, 3)  # a copy only where lines are padded
+    lines = np.frombuffer(cast("bytes", plane), np.uint8).reshape(height, plane.line_size)  # keeps the frame alive
+    image: Image = np.ascontiguousarray(lines[:, : 3 * width]).reshape(height, width, 3)  # a copy only of padded lines
     turn = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}.get(
         frame.rotation % 360
     )
