@@ -183,15 +183,16 @@ class Scheduler:
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
-        ticket = _Ticket(work, now + within_s, loop.create_future(), now, self._pace(work.model).mean_s)
+        expected_s = self._pace(work.model).mean_s * work.extra.get("count", 1)
+        ticket = _Ticket(work, now + within_s, loop.create_future(), now, expected_s)
         lane = self._jobs if job else self._queue
         lane[id(ticket)] = ticket
         self._expected_s += 0.0 if job else ticket.expected_s
         alarm = loop.call_at(ticket.deadline, self._expire, ticket)
 
-        def over(_: "asyncio.Future[Answer]") -> None:
+        def over(future: "asyncio.Future[Answer]") -> None:
             alarm.cancel()
-            if self._leave(ticket):
+            if self._leave(ticket) and future.cancelled():
                 self.counts["dropped"] += 1
 
         ticket.future.add_done_callback(over)
@@ -235,6 +236,8 @@ class Scheduler:
         lanes = (self._jobs, self._queue) if self._turn % _JOBS_TURN == 0 else (self._queue, self._jobs)
         for lane in lanes:
             for ticket in lane.values():
+                if ticket.future.done():  # given up just now
+                    continue
                 line = self._line_for(ticket, free)
                 if line is not None:
                     return lane, ticket, line
@@ -261,7 +264,11 @@ class Scheduler:
             for ticket in lane.values():
                 if len(group) == most:
                     break
-                if ticket is not first and not ticket.tries and ticket.work.group == first.work.group:
+                if (
+                    ticket is not first
+                    and not (ticket.tries or ticket.future.done())
+                    and ticket.work.group == first.work.group
+                ):
                     group.append(ticket)
         return group
 
@@ -312,7 +319,7 @@ class Scheduler:
             self._pace(group[0].work.model).add(reply.run_s / len(group))
 
     def _again(self, ticket: _Ticket) -> None:
-        """Put an item whose worker died before all others, unless it is the second worker that it took along."""
+        """Put an item whose worker died before all others, unless they were too many."""
         if ticket.future.done():
             return
         if ticket.tries >= _TRIES:

@@ -107,6 +107,10 @@ class Worker:
         theirs = [pair[1] for pair in pairs]
         try:
             self._process = await asyncio.to_thread(self._launch, theirs, self._share)
+        except BaseException:
+            for ours, _ in pairs:
+                ours.close()
+            raise
         finally:
             for end in theirs:
                 end.close()
