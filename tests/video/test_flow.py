@@ -79,12 +79,12 @@ def test_closing_ends_the_items_and_every_thread():
         finally:
             closed.set()
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     results = ahead(lambda item: item, items(), workers=2)
     next(results)
     results.close()
     assert closed.wait(5)
     deadline = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < deadline:
+    while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert not left
