@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from openlepton.arrays import UNKNOWN
-from openlepton.errors import CardInvalid, ModelCorrupt, ModelFormatRefused, ModelNotFound
+from openlepton.errors import CardInvalid, ModelCorrupt, ModelFormatRefused, ModelNotFound, UsageError
 
 CONTRACT = 1
 """The version of the graph contract: the names, shapes and meaning of a graph's inputs and outputs.
@@ -20,7 +20,8 @@ CONTRACT = 1
 `scores (B,N,C)` float32 0..1; a segmenter gives `coeffs (B,N,32)` and `protos (B,32,h,w)` besides, for a grid of h x w
 equal cells that covers the input: sigmoids of their products are the masks; a classifier gives `scores (B,C)` float32 0..1;
 a semantic segmenter gives `scores (B,C,h,w)` float32 0..1, which sum to 1 over the classes, for such a grid. Normalisation,
-anchors and grids are in the graph.
+anchors and grids are in the graph. For text, `input_ids (B,T)` int64 and `attention_mask (B,T)` int64, 0 where a row is padded,
+go in, and a classifier gives `scores (B,C)` float32 0..1.
 """
 
 CARD_NAME = "card.toml"
@@ -29,7 +30,11 @@ CARD_MAX_BYTES = 4 * 1024 * 1024
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-Task = Literal["detect", "segment", "classify", "semantic"]
+Task = Literal["detect", "segment", "classify", "semantic", "classify-text", "translate"]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+
+TEXT_TASKS: tuple[Task, ...] = ("classify-text", "translate")
+"""The tasks whose models take text; the others take images."""
 
 
 class _Part(BaseModel):
@@ -68,6 +73,29 @@ class ImageInput(_Part):
                 f"size_hw: expected two sides, the larger {self.size}, and no crop, got {list(self.size_hw)}"
             )
         return self
+
+
+class TextInput(_Part):
+    """What text a model takes: the languages that it knows, and how much of a text it sees."""
+
+    languages: tuple[Language, ...] = Field(min_length=1, description="ISO 639 codes, such as en and zh")
+    max_tokens: int | None = Field(default=None, ge=1, description="what is longer is cut; None where all is read")
+
+
+class NgramFacts(_Part):
+    """How a linear model turns a text into features: hashed n-grams of words and of characters."""
+
+    buckets: int = Field(ge=2, le=1 << 24, description="rows of the weights")
+    words: int = Field(ge=0, le=5, description="the longest n-gram of words; 0 for none")
+    chars: int = Field(ge=0, le=8, description="the longest n-gram of characters; 0 for none")
+
+
+class TranslateFacts(_Part):
+    """What only a translator has: the two languages, and how it searches unless the caller says otherwise."""
+
+    source: Language
+    target: Language
+    beam: int = Field(default=4, ge=1, le=64, description="hypotheses kept at each step; 1 is greedy")
 
 
 class DetectFacts(_Part):
@@ -126,12 +154,15 @@ class ModelCard(_Part):
     description: Text
     licence: Text = Field(description="SPDX expression")
     source: Text = Field(description="where the weights come from, and what they were trained on")
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: tuple[str, ...] = ()
     labels_zh: tuple[str, ...] | None = None
-    input: ImageInput
+    input: ImageInput | None = None
+    text: TextInput | None = None
+    ngrams: NgramFacts | None = None
     detect: DetectFacts | None = None
     classify: ClassifyFacts | None = None
     semantic: SemanticFacts | None = None
+    translate: TranslateFacts | None = None
     files: Mapping[str, FileFacts] = Field(min_length=1)
     parity: Parity | None = None
     metrics: tuple[Metric, ...] = ()
@@ -155,9 +186,13 @@ class ModelCard(_Part):
     def _consistent(self) -> "ModelCard":
         if (self.task in ("detect", "segment")) != (self.detect is not None):
             raise ValueError("a card has a [detect] table exactly when its task is detect or segment")
-        for task in ("classify", "semantic"):
-            if getattr(self, task) is not None and self.task != task:
-                raise ValueError(f"a card has a [{task}] table only when its task is {task}")
+        if self.classify is not None and self.task not in ("classify", "classify-text"):
+            raise ValueError("a card has a [classify] table only when its task is classify or classify-text")
+        if self.semantic is not None and self.task != "semantic":
+            raise ValueError("a card has a [semantic] table only when its task is semantic")
+        self._check_text()
+        if not self.labels and self.task != "translate":
+            raise ValueError(f"labels: a model whose task is {self.task} names at least 1 class")
         if self.task == "semantic" and len(self.labels) > UNKNOWN:
             raise ValueError(f"{len(self.labels)} labels: a class map tells at most {UNKNOWN} classes apart")
         background = self.semantic.background if self.semantic is not None else None
@@ -166,6 +201,27 @@ class ModelCard(_Part):
         if self.labels_zh is not None and len(self.labels_zh) != len(self.labels):
             raise ValueError(f"labels_zh has {len(self.labels_zh)} names, labels has {len(self.labels)}")
         return self
+
+    def _check_text(self) -> None:
+        takes_text = self.task in TEXT_TASKS
+        if takes_text != (self.text is not None) or takes_text == (self.input is not None):
+            table = "[text] table and no [input]" if takes_text else "[input] table and no [text]"
+            raise ValueError(f"a card whose task is {self.task} has a {table}")
+        if self.ngrams is not None and self.task != "classify-text":
+            raise ValueError("a card has a [ngrams] table only when its task is classify-text")
+        if (self.task == "translate") != (self.translate is not None):
+            raise ValueError("a card has a [translate] table exactly when its task is translate")
+
+    @property
+    def image_input(self) -> ImageInput:
+        """How images become what the graph takes.
+
+        Raises:
+            UsageError: The model takes text.
+        """
+        if self.input is None:
+            raise UsageError(f"{self.name}: its task is {self.task}: it takes text, not images")
+        return self.input
 
     def names(self, language: str = "en") -> tuple[str, ...]:
         """Return the class names in `language` (`en` or `zh`), in English where the card has no others."""

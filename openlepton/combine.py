@@ -138,7 +138,7 @@ def combine(
         raise UsageError(f"merge: expected {' or '.join(get_args(Merge))}, got {merge!r}")
     if augment:
         for predictor in predictors:
-            if predictor.card.input.resize == "stretch" or getattr(predictor.card.input, "size_hw", None):
+            if predictor.card.image_input.resize == "stretch" or predictor.card.image_input.size_hw:
                 raise UsageError(f"augment: {predictor.card.name} sees images of one size only")
     if max_iou is None:
         max_iou = _task(predictors[0]).max_iou if merge == "nms" else 0.55

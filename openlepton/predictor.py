@@ -156,7 +156,7 @@ def load(
         facts = (card.detect or DetectFacts()).model_copy(update=options)
         wanted = None if classes is None else class_ids_of(classes, names, card.labels)
         task = (Segment if card.task == "segment" else Detect)(
-            _resized(card.input, size),
+            _resized(card.image_input, size),
             names,
             min_score=facts.min_score,
             max_iou=facts.max_iou,
@@ -168,13 +168,13 @@ def load(
     elif card.task == "semantic":
         _refuse(card, classes=classes, agnostic=agnostic or None, top=top, **options)
         background = card.semantic.background if card.semantic is not None else None
-        task = Semantic(_resized(card.input, size), names, background, limits)
+        task = Semantic(_resized(card.image_input, size), names, background, limits)
     else:
         threshold = options.pop("min_score", None) if card.classify is not None else None
         _refuse(card, size=size, classes=classes, agnostic=agnostic or None, **options)
         if card.classify is not None and threshold is None:
             threshold = card.classify.min_score
-        task = Classify(card.input, names, top=5 if top is None else top, min_score=threshold, limits=limits)
+        task = Classify(card.image_input, names, top=5 if top is None else top, min_score=threshold, limits=limits)
     return Predictor(card, task, (runtime or OnnxRuntime)(folder))
 
 

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openlepton.card import CARD_NAME, ModelCard, file_facts, format_card, format_toml, open_folder, parse_card
-from openlepton.errors import CardInvalid, ModelCorrupt, ModelFormatRefused, ModelNotFound
+from openlepton.errors import CardInvalid, ModelCorrupt, ModelFormatRefused, ModelNotFound, UsageError
 
 WEIGHTS = b"not really a graph"
+EN_ZH = {"source": "en", "target": "zh"}
 
 
 def fields(**changes):
@@ -55,7 +56,7 @@ def test_any_text_survives_the_card(description, labels):
         ({"name": "../etc"}, "name: String should match pattern"),
         ({"licence": None}, "licence: Field required"),
         ({"surprise": 1}, "surprise: Extra inputs"),
-        ({"labels": []}, "labels: Tuple should have at least 1"),
+        ({"labels": []}, "labels: a model whose task is detect names at least 1 class"),
         ({"labels_zh": ["人"]}, "labels_zh has 1 names, labels has 2"),
         ({"detect": None}, r"\[detect\] table exactly when"),
         ({"task": "dance"}, "task: Input should be"),
@@ -112,3 +113,34 @@ def test_missing_folders_cards_and_files_are_named(folder, tmp_path):
     (folder / CARD_NAME).unlink()
     with pytest.raises(CardInvalid, match="needs a card"):
         open_folder(folder)
+
+
+def text_fields(**changes):
+    card = fields() | {"task": "classify-text", "labels_zh": None, "text": {"languages": ["en"]}} | changes
+    return {key: value for key, value in card.items() if key not in ("input", "detect") or key in changes}
+
+
+def test_a_text_card_survives_toml_and_has_no_image_input():
+    card = ModelCard.model_validate(text_fields(ngrams={"buckets": 1024, "words": 2, "chars": 4}))
+    assert parse_card(format_card(card)) == card
+    with pytest.raises(UsageError, match="takes text, not images"):
+        card.image_input  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"text": None}, r"has a \[text\] table and no \[input\]"),
+        ({"input": {"size": 640, "resize": "letterbox"}}, r"has a \[text\] table and no \[input\]"),
+        ({"text": {"languages": ["English"]}}, r"text.languages.0: String should match"),
+        ({"task": "detect", "detect": {}}, r"has a \[input\] table and no \[text\]"),
+        ({"task": "translate"}, r"a \[translate\] table exactly when"),
+        (
+            {"task": "translate", "translate": EN_ZH, "ngrams": {"buckets": 2, "words": 1, "chars": 0}},
+            r"\[ngrams\] table",
+        ),
+    ],
+)
+def test_a_text_card_that_contradicts_itself_is_refused(changes, expected):
+    with pytest.raises(CardInvalid, match=expected):
+        parse_card(format_toml({key: value for key, value in text_fields(**changes).items() if value is not None}))

@@ -46,7 +46,7 @@ def render(cards: list[ModelCard], language: str) -> str:
         rows = {
             "task": card.task,
             "classes": len(card.labels),
-            "input": f"{card.input.size} px, {card.input.resize}",
+            "input": _input(card),
             "licence": card.licence,
             "source": card.source,
             "files": files,
@@ -60,6 +60,12 @@ def render(cards: list[ModelCard], language: str) -> str:
             cells = [metric.name, f"{metric.value:g}", metric.data, command, metric.note]
             lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _input(card: ModelCard) -> str:
+    if card.text is None:
+        return f"{card.image_input.size} px, {card.image_input.resize}"
+    return ", ".join(card.text.languages) + (f", {card.text.max_tokens} tokens" if card.text.max_tokens else "")
 
 
 def _cell(value: object) -> str:

@@ -156,7 +156,7 @@ def evaluate(
             "model": card,
             "data": data,
             "split": split,
-            "size": size or predictor.card.input.size,
+            "size": size or predictor.card.image_input.size,
         }
         print(json.dumps(header | done.report.to_dict(), ensure_ascii=False))
         return

@@ -138,9 +138,9 @@ def save_darknet(folder: Path, cfg: Path, weights: Path) -> None:
             f"{folder}: its architecture is {card.architecture}; YOLOv3 and YOLOv1 are written for Darknet"
         )
     state = safetensors.torch.load(model.read(WEIGHTS))
-    size_hw = card.input.size_hw or (card.input.size, card.input.size)
+    size_hw = card.image_input.size_hw or (card.image_input.size, card.image_input.size)
     changes: dict[str, Any] = (
-        {"size": card.input.size, "boxes": _boxes(state, card)} if NETS[card.architecture].fixed_size else {}
+        {"size": card.image_input.size, "boxes": _boxes(state, card)} if NETS[card.architecture].fixed_size else {}
     )
     if card.detect is not None and card.detect.anchors:
         changes["anchors"] = card.detect.anchors
@@ -264,4 +264,4 @@ def _source(cfg: Path, weights: Path, seen: int, epsilon: str) -> str:
 def _boxes(state: Mapping[str, Any], card: ModelCard) -> int:
     """Return how many boxes a cell of a YOLOv1 has, which its last layer shows."""
     last = max((name for name in state if name.startswith("head.")), key=lambda name: int(name.split(".")[1]))
-    return int((state[last].shape[0] // (card.input.size // 64) ** 2 - len(card.labels)) // 5)
+    return int((state[last].shape[0] // (card.image_input.size // 64) ** 2 - len(card.labels)) // 5)

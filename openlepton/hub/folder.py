@@ -58,9 +58,9 @@ def write_model(
         from openlepton.nets import export
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "train") from None
-    multiple, size = draft.input.multiple, draft.input.size
-    any_size = draft.input.resize == "letterbox" if any_size is None else any_size
-    size_hw = draft.input.size_hw or (size, size)
+    multiple, size = draft.image_input.multiple, draft.image_input.size
+    any_size = draft.image_input.resize == "letterbox" if any_size is None else any_size
+    size_hw = draft.image_input.size_hw or (size, size)
     traced_hw = (multiple * 2, multiple * 2) if any_size else size_hw
     graph = export.export_onnx(network, traced_hw, any_size=any_size, weights=weights_type)
     shapes = [(1, 3, multiple * 4, multiple * 8), (3, 3, multiple * 4, multiple * 4)]

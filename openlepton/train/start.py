@@ -106,7 +106,7 @@ def _from_graph(folder: ModelFolder) -> Mapping[str, Tensor]:
         card.architecture,
         len(card.labels),
         card.detect.anchors if card.detect is not None else (),
-        size=card.input.size,
+        size=card.image_input.size,
     )
     data = folder.read(GRAPH)
     check_onnx(data, str(folder.path / GRAPH))
