@@ -4,12 +4,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from openlepton.serve.api import Api
+    from openlepton.serve.client import Client
     from openlepton.serve.service import Service, endpoint
     from openlepton.serve.settings import Limits, Settings
 
-__all__ = ["Limits", "Service", "Settings", "endpoint"]
+__all__ = ["Api", "Client", "Limits", "Service", "Settings", "endpoint"]
 
-_HOMES = {"Limits": "settings", "Service": "service", "Settings": "settings", "endpoint": "service"}
+_HOMES = {
+    "Api": "api",
+    "Client": "client",
+    "Limits": "settings",
+    "Service": "service",
+    "Settings": "settings",
+    "endpoint": "service",
+}
 
 
 def __getattr__(name: str) -> Any:

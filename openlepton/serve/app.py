@@ -112,12 +112,19 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def _health(app: FastAPI, site: Site) -> None:
-    @app.get("/livez", response_model=schemas.Health, tags=["operation"], summary="Whether the server lives")
+    @app.get(
+        "/livez",
+        operation_id="livez",
+        response_model=schemas.Health,
+        tags=["operation"],
+        summary="Whether the server lives",
+    )
     async def livez() -> Response:
         return Response(b'{"status":"alive"}', media_type="application/json")
 
     @app.get(
         "/readyz",
+        operation_id="readyz",
         response_model=schemas.Health,
         responses={503: PROBLEMS[503]},
         tags=["operation"],
@@ -141,6 +148,7 @@ def readiness(site: Site) -> Draining | None:
 def _about(app: FastAPI, site: Site) -> None:
     @app.get(
         "/metrics",
+        operation_id="metrics",
         dependencies=allowed(site, "admin"),
         responses={200: {"content": {"text/plain": {}}}, 401: PROBLEMS[401], 403: PROBLEMS[403]},
         response_class=Response,

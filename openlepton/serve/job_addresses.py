@@ -36,6 +36,7 @@ def router(site: Site, models: Catalog, jobs: Jobs) -> APIRouter:
 
     @routes.post(
         "",
+        operation_id="begin_job",
         status_code=202,
         summary="Begin a job: a folder of images, or a video",
         responses=_BEGIN_FAILURES,
@@ -54,16 +55,17 @@ def router(site: Site, models: Catalog, jobs: Jobs) -> APIRouter:
         response.headers["location"] = f"/v1/jobs/{job.id}"
         return described(job)
 
-    @routes.get("", summary="List the caller's jobs", responses=_FAILURES)
+    @routes.get("", operation_id="list_jobs", summary="List the caller's jobs", responses=_FAILURES)
     async def listed(caller: asker) -> schemas.JobList:
         return schemas.JobList(jobs=[described(job) for job in jobs.of(caller)])
 
-    @routes.get("/{job_id}", summary="How far a job is", responses=_FAILURES)
+    @routes.get("/{job_id}", operation_id="show_job", summary="How far a job is", responses=_FAILURES)
     async def progress(job_id: str, caller: asker) -> schemas.Job:
         return described(jobs.get(job_id, caller))
 
     @routes.get(
         "/{job_id}/result",
+        operation_id="result_of_job",
         summary="The rows of a job, one JSON object a line",
         response_class=FileResponse,
         responses={
@@ -78,7 +80,12 @@ def router(site: Site, models: Catalog, jobs: Jobs) -> APIRouter:
             raise JobUnfinished(f"{job.done} rows so far")
         return FileResponse(job.rows, media_type=_LINES)
 
-    @routes.delete("/{job_id}", summary="Cancel a job; the rows that it has stay", responses=_FAILURES)
+    @routes.delete(
+        "/{job_id}",
+        operation_id="cancel_job",
+        summary="Cancel a job; the rows that it has stay",
+        responses=_FAILURES,
+    )
     async def cancel(job_id: str, caller: asker) -> schemas.Job:
         job = jobs.get(job_id, caller)
         await jobs.cancel(job)

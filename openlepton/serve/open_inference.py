@@ -26,17 +26,28 @@ def router(site: Site, models: Catalog) -> APIRouter:
 
 
 def _add_health(routes: APIRouter, site: Site) -> None:
-    @routes.get("/health/live", summary="Whether the server lives")
+    @routes.get("/health/live", operation_id="live", summary="Whether the server lives")
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @routes.get("/health/ready", summary="Whether it should be sent requests", responses={503: PROBLEMS[503]})
+    @routes.get(
+        "/health/ready",
+        operation_id="server_ready",
+        summary="Whether it should be sent requests",
+        responses={503: PROBLEMS[503]},
+    )
     async def ready() -> dict[str, bool]:
         if refusal := readiness(site):
             raise refusal
         return {"ready": True}
 
-    @routes.get("", summary="Describe the server", dependencies=allowed(site), responses=_failures(401, 403))
+    @routes.get(
+        "",
+        operation_id="server",
+        summary="Describe the server",
+        dependencies=allowed(site),
+        responses=_failures(401, 403),
+    )
     async def server() -> dict[str, Any]:
         return {"name": "openlepton", "version": openlepton.__version__, "extensions": ["binary_tensor_data"]}
 

@@ -76,12 +76,15 @@ def _add_task(routes: APIRouter, site: Site, models: Catalog, address: str) -> N
 
 
 def _add_models(routes: APIRouter, site: Site, models: Catalog) -> None:
-    @routes.get("/v1/models", tags=["models"], summary="List the models", responses=_some(401, 403))
+    @routes.get(
+        "/v1/models", operation_id="list_models", tags=["models"], summary="List the models", responses=_some(401, 403)
+    )
     async def listed() -> schemas.ModelList:
         return schemas.ModelList(models=[_summary(models, card) for card in models.cards.values()])
 
     @routes.get(
         "/v1/models/{name}",
+        operation_id="show_model",
         tags=["models"],
         summary="Show the card of a model",
         responses=_some(401, 403, 404, 422),
