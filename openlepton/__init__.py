@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from openlepton.drawing import draw
     from openlepton.images import read_image, write_image
     from openlepton.predictor import Predictor, load
-    from openlepton.results import Classification, Detection, Detections, Segmentation
+    from openlepton.results import Classification, Detection, Detections, Segmentation, Translation
 
 __version__ = "0.1.0"
 
@@ -18,6 +18,7 @@ __all__ = [
     "Detections",
     "Predictor",
     "Segmentation",
+    "Translation",
     "__version__",
     "draw",
     "errors",
@@ -32,6 +33,7 @@ _HOMES = {
     "Detections": "results",
     "Predictor": "predictor",
     "Segmentation": "results",
+    "Translation": "results",
     "draw": "drawing",
     "load": "predictor",
     "read_image": "images",

@@ -320,6 +320,31 @@ class Segmentation:
         return f"<Segmentation: {shown} of {self.image_hw[1]}x{self.image_hw[0]}>"
 
 
+@dataclass(frozen=True)
+class Translation:
+    """One text in another language."""
+
+    text: str
+    score: float
+    """How sure the model is of each piece, the geometric mean of their probabilities, 0..1; 1 where nothing was to translate."""
+    source: str
+    """The language that it came from, as cards say it, such as `en`."""
+    target: str
+    """The language that it is in."""
+    complete: bool = True
+    """Whether each sentence came to its end; otherwise one went on until the guard against endless output cut it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings."""
+        return {
+            "text": self.text,
+            "score": round(self.score, 6),
+            "source": self.source,
+            "target": self.target,
+            "complete": self.complete,
+        }
+
+
 def class_ids_of(labels: Sequence[str | int], names: Sequence[str], *aliases: Sequence[str]) -> Ints:
     """Return the class ids of `labels` (names in `names` or `aliases`, or ids), in ascending order without repeats.
 
