@@ -31,6 +31,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Task = Literal["detect", "segment", "classify", "semantic", "classify-text", "translate"]
+Engine = Literal["onnx", "openvino", "litert", "savedmodel", "torchscript"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
 TEXT_TASKS: tuple[Task, ...] = ("classify-text", "translate")
@@ -143,6 +145,37 @@ class Parity(_Part):
     inputs: Text
 
 
+class Compared(_Part):
+    """How near a form comes to the model it was made of, on real images that went through both.
+
+    Boxes are compared where the original sees something (it scores more than the card's threshold), scores everywhere.
+    """
+
+    images: Text = Field(description="which, and how many")
+    boxes_px: float | None = Field(default=None, description="largest difference, pixels of the input")
+    scores: float = Field(description="largest difference")
+    coeffs: float | None = None
+    protos: float | None = None
+    matched: float = Field(
+        ge=0, le=1, description="share of results that both have: boxes of a class, best classes, pixels"
+    )
+    metric: str = Field(default="", description="what was measured on annotated data, if anything was")
+    original: float | None = Field(default=None, description="its value for the model in float32")
+    value: float | None = Field(default=None, description="its value for this form")
+    data: str = ""
+    keeps: bool = Field(description="whether all this is within what is tolerated of the precision")
+
+
+class Form(_Part):
+    """One way to run the model: an engine, a precision, and the files it takes."""
+
+    engine: Engine
+    precision: Precision
+    files: tuple[str, ...] = Field(min_length=1)
+    calibrated: str = Field(default="", description="the images that the ranges of int8 were taken from")
+    compared: Compared | None = None
+
+
 class ModelCard(_Part):
     """Everything that must be known to run a model and to judge it; nothing in it is guessed when it is missing."""
 
@@ -166,6 +199,7 @@ class ModelCard(_Part):
     files: Mapping[str, FileFacts] = Field(min_length=1)
     parity: Parity | None = None
     metrics: tuple[Metric, ...] = ()
+    forms: tuple[Form, ...] = ()
 
     @field_validator("contract")
     @classmethod
@@ -191,6 +225,7 @@ class ModelCard(_Part):
         if self.semantic is not None and self.task != "semantic":
             raise ValueError("a card has a [semantic] table only when its task is semantic")
         self._check_text()
+        self._check_forms()
         if not self.labels and self.task != "translate":
             raise ValueError(f"labels: a model whose task is {self.task} names at least 1 class")
         if self.task == "semantic" and len(self.labels) > UNKNOWN:
@@ -211,6 +246,17 @@ class ModelCard(_Part):
             raise ValueError("a card has a [ngrams] table only when its task is classify-text")
         if (self.task == "translate") != (self.translate is not None):
             raise ValueError("a card has a [translate] table exactly when its task is translate")
+
+    def _check_forms(self) -> None:
+        kinds = [(form.engine, form.precision) for form in self.forms]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("forms: an engine has at most one form of a precision")
+        for form in self.forms:
+            for file in form.files:
+                if file not in self.files:
+                    raise ValueError(
+                        f"forms: {form.engine} in {form.precision} wants {file}, which files does not name"
+                    )
 
     @property
     def image_input(self) -> ImageInput:
