@@ -98,6 +98,7 @@ class TranslateFacts(_Part):
     source: Language
     target: Language
     beam: int = Field(default=4, ge=1, le=64, description="hypotheses kept at each step; 1 is greedy")
+    prefix: tuple[Text, ...] = Field(default=(), description="pieces before each source, such as >>cmn_Hans<<")
 
 
 class DetectFacts(_Part):
