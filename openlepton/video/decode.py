@@ -353,4 +353,6 @@ def _picture(frame: "VideoFrame", reformatter: "VideoReformatter") -> Image:
 
 def _reason(error: Exception) -> str:
     """Return why, on one line and without the address, which may hold a password."""
+    if isinstance(error, import_av().ExitError):  # PyAV interrupts FFmpeg when the time is up
+        return "nothing came in time"
     return " ".join((getattr(error, "strerror", None) or type(error).__name__).split())

@@ -65,19 +65,23 @@ def wait_until(true, seconds=10):
 
 
 def test_a_motion_jpeg_camera_is_read_and_timed_by_the_clock(serve, picture, read_number):
+    sent = []
+
     def answer(handler, _):
         begin(handler)
         for index in range(200):
+            sent.append(time.monotonic())
             send(handler, picture(index))
-            time.sleep(0.05)
+            time.sleep(0.06)
 
-    seen = []
+    seen, taken = [], []
     for frame in frames(serve(answer) + "/camera"):
         seen.append((frame.index, read_number(frame.image), frame.time_s))
-        if len(seen) == 20:
+        taken.append(time.monotonic())
+        if len(seen) == 12:
             break
-    assert [(index, number) for index, number, _ in seen] == [(index, index) for index in range(20)]
-    assert seen[-1][2] - seen[-10][2] == pytest.approx(9 * 0.05, abs=0.4)
+    assert [(index, number) for index, number, _ in seen] == [(index, index) for index in range(12)]
+    assert sent[11] - taken[0] <= seen[11][2] - seen[0][2] <= taken[11] - sent[0]
     assert all(a[2] < b[2] for a, b in pairwise(seen))
 
 
@@ -154,12 +158,12 @@ def test_one_stream_that_falls_silent_does_not_stop_the_other(serve, picture):
     sources = {"silent": address + "/silent", "good": address + "/good"}
     with Reader(sources, timeout_s=0.5, on_event=events.append) as reader:
         for frame in reader:
-            after += bool(events) and frame.source == "good"
+            after += "silent" in {event.source for event in events} and frame.source == "good"
             if after > 20:
                 break
-    assert [(event.source, event.kind) for event in events] == [("silent", "dead")]
-    assert "cannot" in events[0].reason or "broken off" in events[0].reason
-    assert reader.counters["good"].errors == 0
+    assert ("silent", "dead", "nothing came in time") in [
+        (event.source, event.kind, event.reason.partition("(")[2].rstrip(")")) for event in events
+    ]
 
 
 def test_a_stream_that_cannot_be_opened_at_first_is_an_error_or_waited_for(serve, picture):
@@ -182,28 +186,32 @@ def test_a_stream_that_cannot_be_opened_at_first_is_an_error_or_waited_for(serve
     assert reader.counters[address + "/b"].errors == 3
 
 
-def test_the_newest_frame_of_a_live_stream_is_never_old(serve, picture, read_number):
-    sent = {}
+def test_of_a_live_stream_the_newest_frame_is_given_and_the_others_are_counted(serve, picture, read_number):
+    go_on = threading.Event()
 
     def answer(handler, _):
         begin(handler)
-        for index in range(150):
-            sent[index] = time.monotonic()
+        for index in range(120):
+            if index == 60:
+                go_on.wait(30)
             send(handler, picture(index))
-            time.sleep(0.01)
         time.sleep(5)
 
-    late = []
     with Reader([serve(answer)], policy="latest") as reader:
-        for frame in reader:
-            late.append(time.monotonic() - sent[read_number(frame.image)])
-            if read_number(frame.image) > 120:
-                break
-            time.sleep(0.1)  # ten times too slow
+        steps = iter(reader)
+        next(steps)
+        for count in (60, 120):
+            wait_until(lambda count=count: come(reader) == count - 1)  # and one that waits to be taken
+            newest = next(steps)
+            assert (read_number(newest.image), newest.index) == (count - 1, count - 1)
+            go_on.set()
     (counters,) = reader.counters.values()
-    assert counters.dropped > 60
-    assert counters.frames + counters.dropped >= 120
-    assert sorted(late)[len(late) // 2] < 0.3
+    assert (counters.frames, counters.dropped) == (3, 117)
+
+
+def come(reader):
+    (counters,) = reader.counters.values()
+    return counters.frames + counters.dropped
 
 
 def test_a_file_behind_an_address_ends_where_it_ends(serve, make_clip, read_number):
