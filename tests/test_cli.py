@@ -146,6 +146,7 @@ def test_classes_limit_what_is_reported(lepton, photos, yolov5n_folder):
     assert "no class 'unicorn'" in err
 
 
+@pytest.mark.slow
 def test_standard_input_and_pipes(photos):
     done = subprocess.run(
         [sys.executable, "-m", "openlepton", "classify", "-", "--json", "--lang", "zh"],
@@ -196,6 +197,7 @@ def test_help_and_version(lepton):
     assert lepton("--version")[1].startswith("openlepton 0.")
 
 
+@pytest.mark.slow
 def test_convert_then_detect_as_the_readme_says(lepton, photos, tmp_path):
     checkpoint = tmp_path / "weights.pt"
     shutil.copy(CHECKPOINT, checkpoint)

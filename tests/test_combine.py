@@ -177,6 +177,7 @@ def test_a_classifier_cannot_be_combined():
         combine()
 
 
+@pytest.mark.slow
 def test_tiles_of_a_large_picture_take_bounded_memory():
     image = picture((2000, 1500, 2100, 1600), size_hw=(3000, 4000))
     combined = combine(seer(size=640), tile=640)
@@ -200,6 +201,7 @@ def test_a_real_model_finds_at_least_as_much_in_tiles():
     assert len(both) >= len(alone)
 
 
+@pytest.mark.slow
 def test_the_command_line_looks_in_tiles_at_variants_and_with_two_models(capsys):
     photo = "openlepton/assets/photos/coffee.jpg"
     looks = ["--tile", "320", "--overlap", "0.3", "--augment", "--merge", "wbf", "--json"]

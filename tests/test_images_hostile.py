@@ -474,6 +474,7 @@ def seeds() -> list[bytes]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     data=st.sampled_from(seeds()),

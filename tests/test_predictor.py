@@ -50,6 +50,7 @@ def test_a_classifier_gives_the_same_alone_and_in_a_batch(classifier, pictures):
         assert found.scores == pytest.approx(classifier(image).scores, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_thirty_two_threads_get_the_same_as_one(detector, pictures):
     expected = [detector(image) for image in pictures]
     barrier = threading.Barrier(32)

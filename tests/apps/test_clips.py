@@ -62,6 +62,7 @@ def test_a_clip_has_as_many_frames_as_its_truth_and_things_are_where_it_says(nam
                     assert change[y1:y2, x1:x2].mean() > 5 * change[:100, :60].mean(), (frame, row)
 
 
+@pytest.mark.slow
 def test_the_rules_find_in_the_yard_what_happens_there_and_nothing_else(tmp_path):
     rows, rng, at = truth("yard"), np.random.default_rng(0), iter(range(130))
     rules = read_rules(ROOT / "examples" / "rules.toml")

@@ -178,6 +178,7 @@ def test_persons_are_covered_in_everything_that_is_written(tmp_path, walk):
         assert (worst < 15) == low, (blur, worst)
 
 
+@pytest.mark.slow
 def test_what_is_normal_is_learned_from_a_clip_and_what_is_not_is_told(tmp_path):
     rng = np.random.default_rng(0)
 

@@ -20,6 +20,7 @@ LEARNED: dict[str, dict[str, Any]] = {
     "yolov5n": {"width": 1 / 8},
     "yolov5n layout v5": {"width": 1 / 8, "layout": "v5"},
     "yolov5n-cls": {"width": 1 / 8},
+    "yolov5n-seg": {"width": 1 / 8},
     "yolox-nano": {"width": 1 / 8},
     "yolov3-tiny": {"width": 1 / 16},
     "efficientnet-lite0": {"width": 0.25, "depth": 0.3},
@@ -66,6 +67,7 @@ def assert_same(network: Any, other: Any, images: torch.Tensor, tolerance: float
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance * max(scale, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNED)
 def test_every_weight_comes_back_from_a_graph_in_single_precision(name: str) -> None:
     network, other = learned(name), fresh(name, 1)
@@ -108,6 +110,7 @@ def test_settled_norms_know_the_images_and_change_nothing_even_in_training() -> 
     torch.testing.assert_close(during, before, rtol=0, atol=2e-2 * float(before.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", models(), ids=lambda folder: folder.card.name)
 def test_every_model_that_ships_can_be_trained_on(folder: Any) -> None:
     card = folder.card
@@ -129,6 +132,7 @@ def test_every_model_that_ships_can_be_trained_on(folder: Any) -> None:
         np.testing.assert_allclose(result.numpy(), wanted[name], rtol=0, atol=0.01 if name == "boxes" else 1e-4)
 
 
+@pytest.mark.slow
 def test_the_graph_of_another_network_is_refused() -> None:
     graph = export_onnx(learned("unet-lite0"), (SIDE, SIDE))
     with pytest.raises(CheckpointMismatch, match=r"classifier.weight is \(3, 32, 1, 1\), expected \(5, 32, 1, 1\)"):

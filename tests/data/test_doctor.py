@@ -182,6 +182,7 @@ def test_checking_changes_no_file(good, tmp_path):
     assert files(good) == before
 
 
+@pytest.mark.slow
 def test_the_report_holds_numbers_and_pictures(good, tmp_path):
     paint(good / "images/val/6.jpg", read_image(good / "images/train/0.jpg")[..., ::-1])
     (good / "classes.txt").write_text("猫\ndog\n", "utf-8")

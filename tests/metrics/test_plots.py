@@ -71,6 +71,7 @@ def test_the_confusion_matrix_is_darkest_where_most_of_a_row_is():
     assert inside[:, 0].mean() == pytest.approx(picture.shape[0] * 0.43, rel=0.1)
 
 
+@pytest.mark.slow
 def test_real_results_give_every_picture(real_set):
     truth, found, names = real_set
     matches = match_detections(truth, found, names)

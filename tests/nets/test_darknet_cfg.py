@@ -398,6 +398,7 @@ def test_any_sections_are_planned_or_refused(sections: list[tuple[str, list[tupl
     )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(TEXTS),
     st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 40), st.text(max_size=12)), max_size=5),

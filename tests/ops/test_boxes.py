@@ -102,6 +102,7 @@ def test_nms_looks_at_the_highest_scores_only():
     assert kept.min() == 10
 
 
+@pytest.mark.slow
 def test_nms_of_thirty_thousand_equal_boxes_ends():
     rows = np.tile(np.array([[10, 10, 50, 50]], np.float32), (30_000, 1))
     assert nms(rows, np.linspace(1, 0, 30_000, dtype=np.float32)).tolist() == [0]

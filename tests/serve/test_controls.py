@@ -23,6 +23,8 @@ from openlepton.errors import UsageError
 from openlepton.serve.settings import Settings
 from openlepton.serve.tokens import parse_tokens, read_tokens
 
+pytestmark = pytest.mark.slow
+
 GOOD, ADMIN = "a-token-of-24-characters", "another-token-for-admins"
 
 

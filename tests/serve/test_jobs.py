@@ -106,6 +106,7 @@ def test_a_video_gives_a_row_for_each_frame(server, job_folder):
     assert str(job_folder) not in json.dumps(job)
 
 
+@pytest.mark.slow
 def test_a_job_is_forgotten_when_its_time_is_over(tmp_path, photo):
     (tmp_path / "a.jpg").write_bytes(photo)
     code = (

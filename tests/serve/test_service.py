@@ -108,6 +108,7 @@ def test_a_class_that_cannot_be_served_is_refused_when_it_is_written():
         endpoints(Odd, Limits())
 
 
+@pytest.mark.slow
 def test_the_guide_s_example_runs(tmp_path, photo):
     example = (Path(__file__).parents[2] / "examples" / "service.py").read_text(encoding="utf-8")
     port = "from openlepton.serve.settings import Settings\n" + example.replace(

@@ -53,6 +53,7 @@ RUNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", RUNS)
 def test_an_example_runs_as_it_stands(example, home, tmp_path):
     if example.name == "convert.py":  # it makes the folder that the others use

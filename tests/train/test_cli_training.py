@@ -8,6 +8,8 @@ from openlepton.card import open_folder
 from openlepton.cli import run
 from openlepton.train.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--epochs", "1", "--batch", "4", "--imgsz", "64", "--threads", "1", "--precision", "float32"]
 
 

@@ -77,7 +77,7 @@ def four(tmp_path):
     return images, torch.tensor(targets, dtype=torch.float32), open_dataset(tmp_path)["val"]
 
 
-DEEP = ("YOLOv3", "YOLOv1", "YOLOv1 local")
+DEEP = {name for name in SMALL if name not in ("P5", "YOLOv1 tiny")}
 OVERFIT = [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in SMALL]
 
 

@@ -32,6 +32,8 @@ from openlepton.train import TrainConfig, fit, resume
 from openlepton.train.checkpoint import LAST, load_checkpoint
 from openlepton.train.watch import Epoch, Note, Step
 
+pytestmark = pytest.mark.slow
+
 
 def weights(folder) -> dict[str, torch.Tensor]:
     """Every tensor of a run's checkpoint: network, averages, the optimiser's memory, the state of chance."""

@@ -238,6 +238,7 @@ def test_the_consumer_holds_the_decoder_back(make_clip):
         assert sum(1 for _ in reader) == 59
 
 
+@pytest.mark.slow
 def test_the_newest_frame_is_given_and_the_dropped_are_counted(make_clip):
     path = make_clip("a.mp4", 50)  # two seconds, played at its own speed
     seen = []

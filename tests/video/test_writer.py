@@ -131,6 +131,7 @@ def stopped(path, how):
     return errors.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
 def test_after_an_interrupt_the_file_is_whole(tmp_path):
     errors = stopped(tmp_path / "out.mp4", signal.SIGINT)
@@ -141,6 +142,7 @@ def test_after_an_interrupt_the_file_is_whole(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
 def test_even_a_killed_process_leaves_a_part_that_plays(tmp_path):
     stopped(tmp_path / "out.mp4", signal.SIGKILL)
