@@ -267,7 +267,7 @@ def train(network: Any, config: TrainConfig, stop_after: int = 0) -> State:
             if training.run_epoch(interrupt) is None:
                 raise SystemExit("interrupted")
             training.progress = replace(training.progress, epoch=epoch + 1, batch=0, sums=())
-    return {name: value.clone().contiguous() for name, value in training.averaged.state.items()}
+    return {name: value.clone().contiguous() for name, value in training.learner.state().averaged.items()}
 
 
 def between(start: State, ends: Sequence[State], share: float) -> State:

@@ -32,6 +32,7 @@ from openlepton.nets.blocks import Conv
 from openlepton.nets.restore import restore
 from openlepton.train.config import TrainConfig
 from openlepton.train.detecting import Detecting
+from openlepton.train.evaluate import NetworkRuntime
 
 BASE = replace(SHORT, name="yolov5n-voc20", size=256, epochs=4, closing_epochs=1, warmup_epochs=0.5, workers=2)
 CONFIGS = {
@@ -159,7 +160,7 @@ def main() -> None:
     network.load_state_dict(train(network, config))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, options.out)
-    measured = lesson.measure(config, network.eval(), torch.device("cpu"), dataset["val"])
+    measured = lesson.measure(config, network, NetworkRuntime(network.eval().fused()), dataset["val"])
     print({name: round(value, 4) for name, value in measured.metrics.items()})
 
 

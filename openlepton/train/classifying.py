@@ -24,9 +24,9 @@ from openlepton.files import write_atomic
 from openlepton.images import read_image, write_image
 from openlepton.metrics import ClassificationReport, TagReport, Timing, classification_report, tag_report
 from openlepton.nets.classifier_loss import ClassTargets
+from openlepton.predictor import Runtime
 from openlepton.results import Classification
 from openlepton.train.config import LossConfig, TrainConfig
-from openlepton.train.evaluate import NetworkRuntime
 from openlepton.train.lesson import Measured
 from openlepton.train.passes import Progress, Seen, run_over
 from openlepton.train.report import SHOWN, mosaic
@@ -137,9 +137,8 @@ class Classifying:
         columns = (batch.rows, batch.class_ids, shares)
         return ClassTargets(*(torch.from_numpy(column).to(device, non_blocking=True) for column in columns))
 
-    def measure(self, config: TrainConfig, network: Any, device: torch.device, val: Split) -> Measured:
+    def measure(self, config: TrainConfig, network: Any, runtime: Runtime, val: Split) -> Measured:
         """Return how often a network is right."""
-        runtime = NetworkRuntime(network.fused(), device)
         return measured_of(answers(task_of(config, val.classes), runtime, val, batch=32, workers=config.workers))
 
     def facts(self, config: TrainConfig, network: Any, classes: Sequence[str]) -> Mapping[str, Any]:

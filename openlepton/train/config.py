@@ -13,8 +13,9 @@ from openlepton.nets.losses import LossConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["linear", "cosine"]
+Framework = Literal["torch", "tensorflow"]
 
-__all__ = ["LossConfig", "Precision", "Schedule", "TrainConfig"]
+__all__ = ["Framework", "LossConfig", "Precision", "Schedule", "TrainConfig"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class TrainConfig:
     """Images in a batch, of all processes together."""
     size: int = 640
     """Longest side of an image, pixels."""
+    framework: Framework = "torch"
+    """What computes; `openlepton.tf.train.fit` sets it."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes CUDA where there is one."""
     precision: Precision = "auto"
@@ -124,7 +127,11 @@ class TrainConfig:
                 raise UsageError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
         if not 0 <= self.multi_scale < 1:
             raise UsageError(f"multi_scale: expected 0 to less than 1, got {self.multi_scale}")
-        for name, choices in (("precision", get_args(Precision)), ("schedule", get_args(Schedule))):
+        for name, choices in (
+            ("precision", get_args(Precision)),
+            ("schedule", get_args(Schedule)),
+            ("framework", get_args(Framework)),
+        ):
             if getattr(self, name) not in choices:
                 raise UsageError(f"{name}: expected {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.optimizer not in ("sgd", "adamw"):

@@ -20,8 +20,9 @@ from openlepton.errors import DataEmpty, ImageError, UsageError
 from openlepton.metrics import DetectionReport
 from openlepton.nets import NETS
 from openlepton.nets.anchors import Anchors, suit_anchors
+from openlepton.predictor import Runtime
 from openlepton.train.config import TrainConfig
-from openlepton.train.evaluate import Evaluation, NetworkRuntime, Pair, evaluate
+from openlepton.train.evaluate import Evaluation, Pair, evaluate
 from openlepton.train.lesson import Measured, placing
 from openlepton.train.report import draw_batch, draw_evaluation
 from openlepton.train.start import anchors_of, build
@@ -89,11 +90,10 @@ class Detecting:
         columns = (batch.rows, batch.class_ids, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
         return torch.from_numpy(np.stack(columns, 1).astype(np.float32)).to(device, non_blocking=True)
 
-    def measure(self, config: TrainConfig, network: Any, device: torch.device, val: Split) -> Measured:
+    def measure(self, config: TrainConfig, network: Any, runtime: Runtime, val: Split) -> Measured:
         """Return COCO's numbers of a network."""
         task = Detect(image_input(config, network), val.classes)
-        pair = Pair(task, NetworkRuntime(network.fused(), device))
-        return _measured(evaluate(pair, val, batch=16, workers=config.workers))
+        return _measured(evaluate(Pair(task, runtime), val, batch=16, workers=config.workers))
 
     def facts(self, config: TrainConfig, network: Any, classes: Sequence[str]) -> Mapping[str, Any]:
         """Return the card's `task`, `input` and `detect`."""

@@ -33,7 +33,8 @@ def head_alone(config: TrainConfig) -> bool:
     """Return whether a training is of a classifier's head on images that look the same every time."""
     crops = config.augment
     fixed = isinstance(crops, CropConfig) and replace(crops, size=config.size).fixed
-    return fixed and config.freeze == "backbone" and NETS[config.model].task == "classify"
+    classifier = NETS[config.model].task == "classify" and config.framework == "torch"
+    return fixed and config.freeze == "backbone" and classifier
 
 
 def fit_head(config: TrainConfig, network: Any, train: Split, val: Split, progress: Progress, tell: Watch) -> Progress:

@@ -16,6 +16,7 @@ from openlepton.data.loader import Batch
 from openlepton.data.reader import Reader
 from openlepton.data.samples import Dataset, Split
 from openlepton.errors import ImageError, UsageError
+from openlepton.predictor import Runtime
 from openlepton.train.config import TrainConfig
 from openlepton.train.watch import Watch
 
@@ -103,8 +104,8 @@ class Lesson(Protocol):
     def targets(self, batch: Batch, device: torch.device, scale: float) -> Any:
         """Return what the network's criterion compares with; the images were resized by `scale` after the batch was made."""
 
-    def measure(self, config: TrainConfig, network: Any, device: torch.device, val: Split) -> Measured:
-        """Return how good a network in evaluation mode is."""
+    def measure(self, config: TrainConfig, network: Any, runtime: Runtime, val: Split) -> Measured:
+        """Return how good a network is, which `runtime` runs."""
 
     def facts(self, config: TrainConfig, network: Any, classes: Sequence[str]) -> Mapping[str, Any]:
         """Return the fields of the card that the task decides: `task`, `input`, and its own table."""

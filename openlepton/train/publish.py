@@ -49,7 +49,7 @@ def publish(
         licence=config.licence,
         source=(
             f"{progress.source} on {dataset.name} (split {config.train_split}, {images:,} images) {how}, "
-            f"by OpenLepton {__version__}{command}"
+            f"by OpenLepton {__version__}{' in TensorFlow' * (config.framework == 'tensorflow')}{command}"
         ),
         labels=dataset.classes,
         files={GRAPH: file_facts(b"?")},

@@ -26,6 +26,7 @@ from openlepton.runtimes.cores import usable_cores
 from openlepton.train.checkpoint import BEST, LAST, Checkpoint, Progress, load_checkpoint, save_checkpoint
 from openlepton.train.config import Precision, TrainConfig
 from openlepton.train.fewshot import fit_head, head_alone
+from openlepton.train.learner import Learners, TorchLearner
 from openlepton.train.lesson import Lesson, Measured
 from openlepton.train.lessons import lesson_of
 from openlepton.train.loop import Training
@@ -60,7 +61,7 @@ class Trained:
     """What the network is for."""
 
 
-def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
+def fit(config: TrainConfig, *, watch: Watch = nobody, learners: Learners = TorchLearner) -> Trained:
     """Train a network and return what came of it; everything is written to `config.out`.
 
     The folder gets `best/` (a model folder), `last.safetensors` (to go on from), `best.safetensors`, `config.json`,
@@ -69,6 +70,7 @@ def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
     Args:
         config: What to train on what, and how.
         watch: Told about every batch and epoch.
+        learners: Makes what goes forward and back, in torch by default; `openlepton.tf.train.fit` passes another.
 
     Raises:
         DataError: The data set is missing, not readable, or has nothing to learn from.
@@ -101,10 +103,16 @@ def fit(config: TrainConfig, *, watch: Watch = nobody) -> Trained:
                 settle(network, taken.unsettled, _looked_at(config, lesson, reader, device))
             if head_alone(config):
                 return _fit_head(config, lesson, network, dataset, train, progress, ranks, tell)
-            return _run(config, lesson, network, dataset, reader, progress, None, ranks, watch)
+            return _run(config, lesson, network, dataset, reader, progress, None, ranks, watch, learners)
 
 
-def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, watch: Watch = nobody) -> Trained:
+def resume(
+    folder: str | Path,
+    *,
+    changes: Mapping[str, object] | None = None,
+    watch: Watch = nobody,
+    learners: Learners = TorchLearner,
+) -> Trained:
     """Go on with the training in `folder`, exactly as if it had never stopped, and return what came of it.
 
     Args:
@@ -112,6 +120,7 @@ def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, w
         changes: Fields of the config that are different from now on, such as `device`, `threads` or `epochs`; with other
             values for what decides the numbers the result is another one.
         watch: Told about every batch and epoch.
+        learners: As in `fit`.
 
     Raises:
         DataNotFound: There is no checkpoint.
@@ -143,7 +152,7 @@ def resume(folder: str | Path, *, changes: Mapping[str, object] | None = None, w
         ).to(device)
         reader = lesson.reader(config, train, watch if ranks.first else nobody)
         with explained(config):
-            return _run(config, lesson, network, dataset, reader, progress, checkpoint, ranks, watch)
+            return _run(config, lesson, network, dataset, reader, progress, checkpoint, ranks, watch, learners)
 
 
 def _run(
@@ -156,11 +165,12 @@ def _run(
     checkpoint: Checkpoint | None,
     ranks: Ranks,
     watch: Watch,
+    learners: Learners,
 ) -> Trained:
     out = Path(config.out)
     tell = watch if ranks.first else nobody
     val = dataset[_val_split(config, dataset, tell)]
-    training = Training(config, lesson, network, reader, progress, ranks, tell)
+    training = Training(config, lesson, network, reader, progress, ranks, tell, learners)
     if checkpoint is None:
         _begin(out, config, training, ranks)
     else:
@@ -264,11 +274,11 @@ def _epochs(training: Training, val: Split, interrupt: Interrupt, board: Board |
             return True
         epoch = training.progress.epoch
         row = {"epoch": float(epoch + 1)} | {f"train/{name}": value for name, value in losses.items()}
-        row |= {"lr": training.optimizer.param_groups[-1]["lr"]}
+        row |= {"lr": training.learner.lr}
         last = epoch + 1 == config.epochs
         best = False
         if first and (last or (epoch + 1) % config.evaluate_every == 0):
-            measured = _measure(training, val)
+            measured = training.lesson.measure(config, training.network, training.learner.runtime(), val)
             row |= {f"val/{name}": value for name, value in measured.row.items()}
             best = measured.fitness > training.progress.best_fitness
             if best:
@@ -293,18 +303,11 @@ def _epochs(training: Training, val: Split, interrupt: Interrupt, board: Board |
     return False
 
 
-def _measure(training: Training, val: Split) -> Measured:
-    """Evaluate the averaged weights as they are now."""
-    network = copy.deepcopy(training.network).eval()
-    network.load_state_dict(training.averaged.state)
-    return training.lesson.measure(training.config, network, training.device, val)
-
-
 def _keep(training: Training, measured: Measured) -> None:
     """Remember the averaged weights as the best."""
     progress = training.progress
     training.progress = replace(progress, best_epoch=progress.epoch, best_fitness=measured.fitness)
-    state = {name: value.cpu().contiguous() for name, value in training.averaged.state.items()}
+    state = {name: value.cpu().contiguous() for name, value in training.learner.state().averaged.items()}
     write_atomic(Path(training.config.out) / BEST, safetensors.torch.save(state))
 
 

@@ -14,9 +14,10 @@ from openlepton.data.samples import Split
 from openlepton.metrics import MaskReport, evaluate_detections
 from openlepton.nets.yolov5_seg_loss import MaskTargets
 from openlepton.ops.polygons import paint
+from openlepton.predictor import Runtime
 from openlepton.train.config import TrainConfig
 from openlepton.train.detecting import Detecting, fitness, image_input
-from openlepton.train.evaluate import Evaluation, NetworkRuntime, Pair, evaluate
+from openlepton.train.evaluate import Evaluation, Pair, evaluate
 from openlepton.train.lesson import Measured
 from openlepton.train.report import draw_evaluation
 from openlepton.train.watch import Note, Watch
@@ -59,9 +60,9 @@ class Segmenting(Detecting):
         owners = torch.from_numpy(paint(outlines, batch.rows, (count, *grid_hw)))
         return MaskTargets(boxes, owners.to(device, non_blocking=True))
 
-    def measure(self, config: TrainConfig, network: Any, device: torch.device, val: Split) -> Measured:
+    def measure(self, config: TrainConfig, network: Any, runtime: Runtime, val: Split) -> Measured:
         """Return COCO's numbers of a network, for masks and boxes."""
-        pair = Pair(Segment(image_input(config, network), val.classes), NetworkRuntime(network.fused(), device))
+        pair = Pair(Segment(image_input(config, network), val.classes), runtime)
         return _measured(evaluate(pair, val, batch=16, workers=config.workers))
 
     def facts(self, config: TrainConfig, network: Any, classes: Sequence[str]) -> Mapping[str, Any]:

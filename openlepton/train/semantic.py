@@ -25,9 +25,9 @@ from openlepton.errors import DataEmpty, DataInvalid, MissingExtra, UsageError
 from openlepton.files import write_atomic
 from openlepton.images import read_image, write_image
 from openlepton.metrics import SegmentationReport, Timing, pixel_confusion, segmentation_report
+from openlepton.predictor import Runtime
 from openlepton.results import Segmentation
 from openlepton.train.config import TrainConfig
-from openlepton.train.evaluate import NetworkRuntime
 from openlepton.train.lesson import Measured, placing
 from openlepton.train.passes import Progress, Seen, run_over
 from openlepton.train.report import SHOWN, mosaic
@@ -132,10 +132,10 @@ class SemanticLesson:
             raise DataInvalid("the data set does not say a class for each pixel")
         return torch.from_numpy(batch.class_maps).to(device, non_blocking=True)
 
-    def measure(self, config: TrainConfig, network: Any, device: torch.device, val: Split) -> Measured:
+    def measure(self, config: TrainConfig, network: Any, runtime: Runtime, val: Split) -> Measured:
         """Return the IoU of a network."""
         task = Semantic(image_input(config, network), val.classes, background_of(val.classes))
-        return _measured(task, NetworkRuntime(network.fused(), device), val, batch=8, workers=config.workers)
+        return _measured(task, runtime, val, batch=8, workers=config.workers)
 
     def facts(self, config: TrainConfig, network: Any, classes: Sequence[str]) -> Mapping[str, Any]:
         """Return the card's `task`, `input` and `semantic`."""
