@@ -50,7 +50,7 @@ class Exportable(Protocol):
         """Return an equal network for inference."""
 
 
-class _Inference(nn.Module):
+class Inference(nn.Module):
     """Both steps in one call, as the exporter needs it."""
 
     def __init__(self, network: Exportable) -> None:
@@ -58,6 +58,7 @@ class _Inference(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what the contract wants, in the order of the network's `outputs`."""
         results = self.network.decode(self.network.forward(images))
         return (results,) if isinstance(results, Tensor) else results
 
@@ -83,7 +84,7 @@ def export_onnx(
     """
     if weights not in ("float32", "float16"):
         raise UsageError(f"weights: expected float32 or float16, got {weights!r}")
-    module = _Inference(network.fused()).eval().requires_grad_(False)
+    module = Inference(network.fused()).eval().requires_grad_(False)
     images, buffer = torch.zeros(1, channels, *size_hw), io.BytesIO()
     results = module(images)
     axes = {"images": {0: "B"} | ({2: "H", 3: "W"} if any_size else {})}
@@ -111,7 +112,7 @@ def export_onnx(
                 dim.dim_value = result.shape[axis]  # tracing calls it by a made-up name
     model.producer_name, model.producer_version = "openlepton", ""
     if weights == "float16":
-        _store_half(model.graph, _scales(module), _summed(module))
+        store_half(model.graph, _scales(module), _summed(module))
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     return data
@@ -128,8 +129,8 @@ def _summed(module: nn.Module) -> set[str]:
     return {f"{path}.weight" for path, part in module.named_modules() if isinstance(part, Summed)}
 
 
-def _store_half(graph: onnx.GraphProto, scales: dict[str, Array], wide: set[str]) -> None:
-    """Store matrices as float16, then a Cast and, where known, a Mul with the scale; runtimes fold both at load.
+def store_half(graph: onnx.GraphProto, scales: dict[str, Array], wide: set[str]) -> None:
+    """Store the matrices of `graph` as float16, then a Cast and, where known, a Mul with the scale; runtimes fold both at load.
 
     Those named `wide` stay as they are.
 
@@ -197,7 +198,7 @@ def parity(
     """
     if network.training:
         raise UsageError("parity: expected a network in evaluation mode (network.eval())")
-    session, module = open_graph(graph), _Inference(network).eval()
+    session, module = open_graph(graph), Inference(network).eval()
     numbers = np.random.default_rng(seed)
     largest = dict.fromkeys(network.outputs, 0.0)
     for shape in shapes:

@@ -93,6 +93,14 @@ def agree(inputs: Sequence[Port], outputs: Sequence[Port], card: ModelCard, wher
     return Ports(where, taken, given, len(card.labels), kind)
 
 
+def open_ports(card: ModelCard) -> tuple[list[Port], list[Port]]:
+    """Return inputs and outputs of any size the contract allows, for programs that do not say theirs."""
+    inputs = [Port("images", "float32", tuple(dim if isinstance(dim, int) else "" for dim in _IMAGES["images"]))]
+    outputs = _OUTPUTS.get(card.task, {})
+    given = [Port(name, "float32", tuple("" for _ in dims)) for name, dims in outputs.items()]
+    return inputs, given
+
+
 def line(text: str) -> str:
     """Return what a model's author wrote as it may stand in a message: printable, in one line, and not endless."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split())[:400])

@@ -1,18 +1,19 @@
-"""Runs `model.onnx` on the processor with ONNX Runtime: checked first, loaded from bytes, telemetry off."""
+"""Runs ONNX graphs on the processor with ONNX Runtime: checked first, loaded from bytes, telemetry off."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from openlepton.arrays import Array, Tensors
-from openlepton.card import ModelFolder
+from openlepton.card import ModelCard, ModelFolder, Precision
 from openlepton.errors import ModelFailed, UsageError
 from openlepton.offline import import_onnxruntime
 from openlepton.runtimes.contract import Dims, agree, line
 from openlepton.runtimes.cores import default_threads
+from openlepton.runtimes.forms import GRAPH, form_of
 from openlepton.runtimes.onnx_check import check_onnx
 
-FILE_NAME = "model.onnx"
+FILE_NAME = GRAPH
 
 _SETTINGS = {
     # What was checked as ONNX must not be taken for the engine's own format.
@@ -29,22 +30,24 @@ class OnnxRuntime:
     cores: best for streams and servers. With more, one call is faster and calls share the session's threads.
 
     Args:
-        folder: The model; its `model.onnx` is verified, checked and then loaded.
+        folder: The model; its graph is verified, checked and then loaded.
         threads: How many threads one call uses; 0 for one on each core that this process may use, or what `OMP_NUM_THREADS` says.
+        precision: Which of the model's ONNX graphs, where its card lists several; by default the most exact.
 
     Raises:
         ModelCorrupt: The file differs from its card.
         ModelFormatRefused: The file is more than a network, or not the network that the card says.
         ModelFailed: ONNX Runtime cannot load it.
-        UsageError: `threads` is negative.
+        UsageError: `threads` is negative, or there is no graph of that precision.
     """
 
-    def __init__(self, folder: ModelFolder, *, threads: int = 0) -> None:
+    def __init__(self, folder: ModelFolder, *, threads: int = 0, precision: Precision | None = None) -> None:
         if threads < 0:
             raise UsageError(f"threads: expected 0 (one for each core) or more, got {threads}")
-        where = str(folder.path / FILE_NAME)
+        file = _file(folder.card, precision)
+        where = str(folder.path / file)
         self._threads = threads or default_threads()
-        data = folder.read(FILE_NAME)
+        data = folder.read(file)
         facts = check_onnx(data, where)
         self._ports = agree(facts.inputs, facts.outputs, folder.card, where)
         self._session = _session(data, self._threads, where)
@@ -85,6 +88,11 @@ class OnnxRuntime:
 
     def __repr__(self) -> str:
         return f"<OnnxRuntime: {self._ports.where}, {self._threads} threads>"
+
+
+def _file(card: ModelCard, precision: Precision | None) -> str:
+    listed = precision is not None or any(form.engine == "onnx" for form in card.forms)
+    return form_of(card, "onnx", precision).files[0] if listed else FILE_NAME
 
 
 def _session(data: bytes, threads: int, where: str) -> Any:

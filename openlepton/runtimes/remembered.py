@@ -1,4 +1,4 @@
-"""Which form of a model was the fastest on this machine: written when `openlepton bench --remember` says so, read by `runtime="auto"`."""
+"""Which form of a model was the fastest on this machine: `openlepton bench --remember` writes it, `runtime="auto"` reads it."""
 
 import hashlib
 import json
