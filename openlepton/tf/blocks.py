@@ -59,7 +59,7 @@ class SomeBranches(keras.layers.Layer):
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Return `inputs`, and where `training` zeros in place of some images, the others enlarged to make up for it."""
-        if not training:
+        if not (training and self.trainable):
             return inputs
         drawn = keras.random.uniform((tf.shape(inputs)[0], 1, 1, 1), seed=self.seed_generator)
         return tf.where(drawn < self.survival, inputs / self.survival, tf.zeros_like(inputs))

@@ -9,21 +9,28 @@ from typing import Any
 import numpy as np
 
 from openlepton.arrays import Array
+from openlepton.card import Task
 from openlepton.errors import UsageError
 from openlepton.nets import efficientnet as torch_efficientnet
 from openlepton.nets import yolov3 as torch_yolov3
 from openlepton.nets import yolov5 as torch_yolov5
 from openlepton.nets.anchors import Anchors
+from openlepton.nets.losses import LossConfig
 from openlepton.tf import efficientnet, yolov3, yolov5
 from openlepton.tf.blocks import Function, Tensor
 from openlepton.tf.engine import keras
+from openlepton.tf.losses import ClassifierLoss, Criterion, Yolov5Loss
 from openlepton.tf.weights import read_weights, set_weights, variables
+from openlepton.tf.yolov3_loss import Yolov3Loss
+from openlepton.tf.yolov5_seg_loss import Yolov5SegLoss
 
 
 @dataclass(frozen=True)
 class Kind:
     """What distinguishes one architecture from another."""
 
+    task: Task
+    """As cards say it."""
     config: Callable[[], Any]
     """Gives the config of the published network, which is that of its twin in `nets`."""
     outputs: tuple[str, ...]
@@ -33,17 +40,21 @@ class Kind:
     """From config and these to the outputs by name."""
     multiple: Callable[[Any], int]
     """What height and width of the images must be divisible by."""
+    criterion: Callable[[Any, LossConfig, int], Criterion]
+    """From config, weights of the losses and size of the images to the loss."""
     priors: Callable[[Any], Mapping[str, Array]] = field(default=lambda config: {})
     """Biases of the last layers of a fresh network."""
 
 
 def _detector(size: str) -> Kind:
     return Kind(
+        "detect",
         partial(torch_yolov5.config_of, size),
         ("boxes", "scores"),
         yolov5.forward,
         yolov5.decode,
         lambda config: int(config.strides[-1]),
+        Yolov5Loss,
         yolov5.priors,
     )
 
@@ -51,26 +62,34 @@ def _detector(size: str) -> Kind:
 def _segmenter(size: str) -> Kind:
     return replace(
         _detector(size),
+        task="segment",
         outputs=("boxes", "scores", "coeffs", "protos"),
         forward=partial(yolov5.forward, masks=True),
         decode=partial(yolov5.decode, masks=True),
+        criterion=Yolov5SegLoss,
         priors=partial(yolov5.priors, masks=True),
     )
 
 
 def _classifier(size: str) -> Kind:
     config = partial(replace, torch_efficientnet.SIZES[size])
-    return Kind(config, ("scores",), efficientnet.forward, efficientnet.decode, lambda config: 1)
+
+    def criterion(config: torch_efficientnet.Config, weights: LossConfig, size: int) -> ClassifierLoss:
+        return ClassifierLoss(weights, multi_label=config.multi_label)
+
+    return Kind("classify", config, ("scores",), efficientnet.forward, efficientnet.decode, lambda config: 1, criterion)
 
 
 KINDS: Mapping[str, Kind] = {
     **{f"efficientnet-{size}": _classifier(size) for size in torch_efficientnet.SIZES},
     "yolov3-tiny": Kind(
+        "detect",
         partial(replace, torch_yolov3.KINDS["tiny"]),
         ("boxes", "scores"),
         yolov3.forward,
         yolov3.decode,
         lambda config: 32,
+        lambda config, weights, size: Yolov3Loss(config, weights),
         yolov3.priors,
     ),
     **{f"yolov5{size}": _detector(size) for size in torch_yolov5.SIZES},
@@ -101,6 +120,10 @@ class Network:
     def multiple(self) -> int:
         """What height and width of the images must be divisible by."""
         return KINDS[self.architecture].multiple(self.config)
+
+    def criterion(self, weights: LossConfig, size: int) -> Criterion:
+        """Return the loss of what `raw` gives; `size` is the longest side of the images, pixels."""
+        return KINDS[self.architecture].criterion(self.config, weights, size)
 
     def decode(self, raw: Any) -> dict[str, Tensor]:
         """Return the outputs by name from what `raw` gave."""

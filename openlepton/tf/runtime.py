@@ -31,7 +31,7 @@ class TfRuntime:
     """
 
     def __init__(self, folder: ModelFolder, *, threads: int = 0) -> None:
-        _set_threads(threads)
+        set_threads(threads)
         if FILE_NAME not in folder.card.files:
             raise CardInvalid(
                 f"{folder.path}: has no {FILE_NAME}: make one with: openlepton export {folder.path} --to savedmodel"
@@ -87,7 +87,8 @@ class ModelRuntime:
     """
 
     def __init__(self, model: Any) -> None:
-        self._function = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        spec = tf.TensorSpec(model.inputs[0].shape, tf.float32)
+        self._function = tf.function(lambda images: model(images, training=False), input_signature=[spec])
 
     def __call__(self, inputs: Mapping[str, Array]) -> Tensors:
         """Return the outputs by name, for `images (B,3,H,W)` float32 0..1 RGB."""
@@ -95,7 +96,12 @@ class ModelRuntime:
         return {name: np.asarray(value) for name, value in outputs.items()}
 
 
-def _set_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
+    """Set how many threads TensorFlow uses for one operation; 0 leaves it as it is.
+
+    Raises:
+        UsageError: The number is negative, or TensorFlow has computed already.
+    """
     if threads < 0:
         raise UsageError(f"threads: expected 0 (as TensorFlow has it) or more, got {threads}")
     if threads and threads != tf.config.threading.get_intra_op_parallelism_threads():

@@ -99,10 +99,9 @@ class Yolov3Loss:
         return tf.map_fn(found, (images, boxes), fn_output_signature=tf.TensorSpec((None, None, len(anchors)), tf.bool))
 
 
-@tf.custom_gradient
 def straight_sigmoid(logits: Tensor) -> Tensor:
     """Return the sigmoid with a derivative of one everywhere, as Darknet has it."""
-    return tf.sigmoid(logits), lambda upstream: upstream
+    return logits + tf.stop_gradient(tf.sigmoid(logits) - logits)
 
 
 def shape_iou(a: Tensor, b: Tensor) -> Tensor:
