@@ -12,7 +12,11 @@ from openlepton.errors import ModelNotFound
 ZOO = Path(__file__).parent.parent / "zoo"
 """The models that ship with the package: a folder each, called as its card is."""
 
-DEFAULTS: Mapping[str, str] = {"classify": "efficientnet-lite0", "detect": "yolox-nano-voc20"}
+DEFAULTS: Mapping[str, str] = {
+    "classify": "efficientnet-lite0",
+    "detect": "yolox-nano-voc20",
+    "segment": "yolov5n-seg-nuclei",
+}
 """The model that a task uses unless the caller names one."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -49,7 +53,7 @@ def find(model: str | os.PathLike[str]) -> ModelFolder:
 
 
 def default(task: str) -> str:
-    """Return the name of the model that `task` (`classify`, `detect`) uses unless the caller names one.
+    """Return the name of the model that `task` (`classify`, `detect`, `segment`) uses unless the caller names one.
 
     Raises:
         ModelNotFound: No model for the task ships with this release; the message says how to get one.

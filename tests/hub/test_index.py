@@ -136,11 +136,11 @@ def test_the_default_of_every_task_ships() -> None:
 
 
 def test_a_task_without_a_default_says_how_to_get_a_model() -> None:
-    assert "segment" not in index.DEFAULTS
+    assert "semantic" not in index.DEFAULTS
     with pytest.raises(
-        ModelNotFound, match=r"no general model to segment with: .*openlepton convert WEIGHTS.pt OUT.*--model OUT"
+        ModelNotFound, match=r"no general model to semantic with: .*openlepton convert WEIGHTS.pt OUT.*--model OUT"
     ):
-        default("segment")
+        default("semantic")
 
 
 def test_looking_up_a_long_name_takes_no_time() -> None:
