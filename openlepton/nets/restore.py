@@ -6,7 +6,7 @@ were folded into the convolutions; the norms then do nothing but scale and shift
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from openlepton.arrays import Array, Ints
 from openlepton.errors import CheckpointMismatch
+from openlepton.nets.blocks import Summed
+from openlepton.nets.yolov5_heads import Prototypes, whole_kernel
 
 PREFIX = "network."
 """What the exporter puts before the names of parameters."""
@@ -50,6 +52,11 @@ def restore(graph: bytes, network: Any) -> dict[str, Tensor]:
         if name in scales:
             rows = scales[name].reshape(len(value), -1)[:, 0]
             numbers[rows], known[rows] = 1.0 if scale is None else scale.reshape(-1), True
+    for conv, norm, kernel in _taken_apart(stored, network):
+        start = offsets[conv]
+        numbers[start : start + kernel.size], known[start : start + kernel.size] = kernel.reshape(-1), True
+        start = offsets[norm]
+        numbers[start : start + len(kernel)], known[start : start + len(kernel)] = 1.0, True
     state = {}
     for name, parameter in network.named_parameters():
         part = slice(offsets[name], offsets[name] + parameter.numel())
@@ -100,6 +107,18 @@ def settle(network: nn.Module, norms: Sequence[str], images: Iterable[Tensor]) -
     network.train(training)
 
 
+def _taken_apart(stored: Mapping[str, Array], network: nn.Module) -> Iterator[tuple[str, str, Array]]:
+    """Yield kernels of which a graph holds sums alone, with the names of the kernel and of the scale that is in it."""
+    for path, module in network.named_modules():
+        if isinstance(module, Prototypes):
+            quarters = [_stored(stored, f"{path}.quarters.{index}.weight")[0] for index in range(4)]
+            wanted = (*module.cv2.conv.weight.shape[:2], 2, 2)
+            if any(one.shape != wanted for one in quarters):
+                raise CheckpointMismatch(f"graph: {path}.quarters are {quarters[0].shape}, expected {wanted}")
+            kernel: Array = whole_kernel(torch.from_numpy(np.stack(quarters))).numpy()
+            yield f"{path}.cv2.conv.weight", f"{path}.cv2.bn.weight", kernel
+
+
 def _where(network: Any, *, norms: bool) -> dict[str, Ints]:
     """Return where the numbers of each parameter of the fused network come from, in its shape, counted as `_offsets` does.
 
@@ -117,9 +136,12 @@ def _where(network: Any, *, norms: bool) -> dict[str, Ints]:
         for _, norm in _norms(numbered):
             norm.running_mean.zero_()
             norm.running_var.fill_(1 - norm.eps)
-    places = {}
-    for name, parameter in numbered.fused().named_parameters():
+    fused, places = numbered.fused(), {}
+    sums = {f"{path}.weight" for path, module in fused.named_modules() if isinstance(module, Summed)}
+    for name, parameter in fused.named_parameters():
         value = parameter.detach().numpy()
+        if name in sums:
+            continue  # `_taken_apart` knows where these numbers come from
         if norms and not (parameter.ndim > 1 and value.flat[0] > 1):
             continue  # biases, and what no norm was fused into: ones
         places[name] = np.rint(value).astype(np.int64)

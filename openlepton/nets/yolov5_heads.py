@@ -130,6 +130,20 @@ class Prototypes(nn.Module):
         return PrototypesApart(self)
 
 
+def _taps() -> Tensor:
+    """Return which of 3 x 3 taps each of 2 x 2 stands for, `(4, 2, 2, 3, 3)`, by the parity of row and column."""
+    # For an even pixel the first of three taps falls on the pixel before; for an odd one the last on the one after.
+    taps = torch.tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=torch.float64)  # (parity, 2, 3)
+    return torch.einsum("ray,cbx->rcabyx", taps, taps).flatten(0, 1)
+
+
+def whole_kernel(quarters: Tensor) -> Tensor:
+    """Return the kernel `(O, I, 3, 3)` that the four of `PrototypesApart`, `(4, O, I, 2, 2)`, are sums of."""
+    sums = quarters.double().permute(0, 3, 4, 1, 2).flatten(0, 2).flatten(1)  # (16, O * I)
+    kernel: Tensor = torch.linalg.lstsq(_taps().flatten(0, 2).flatten(1), sums).solution  # (9, O * I)
+    return kernel.T.reshape(*quarters.shape[1:3], 3, 3).to(quarters.dtype)
+
+
 class PrototypesApart(nn.Module):
     """`Prototypes` for inference: nine taps on pixels that come in fours are four taps, other ones for each of the four.
 
@@ -141,17 +155,13 @@ class PrototypesApart(nn.Module):
         super().__init__()
         self.cv1, cv2, self.cv3 = protos.cv1.fused(), protos.cv2.fused(), protos.cv3.fused()
         self.act = cv2.act
-        # For an even pixel the first of three taps falls on the pixel before; for an odd one the last on the one after.
-        taps = torch.tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=torch.float64)  # (parity, 2, 3)
         weight, bias = cv2.conv.weight.detach(), cv2.conv.bias
         assert bias is not None
         self.quarters = nn.ModuleList()
-        for row in taps:
-            for column in taps:
-                conv = Summed(weight.shape[1], weight.shape[0], 2, padding=1)
-                kernel = torch.einsum("oiyx,ay,bx->oiab", weight.double(), row, column)
-                conv.weight, conv.bias = nn.Parameter(kernel.to(weight.dtype)), nn.Parameter(bias.detach().clone())
-                self.quarters.append(conv)
+        for kernel in torch.einsum("oiyx,qabyx->qoiab", weight.double(), _taps()):
+            conv = Summed(weight.shape[1], weight.shape[0], 2, padding=1)
+            conv.weight, conv.bias = nn.Parameter(kernel.to(weight.dtype)), nn.Parameter(bias.detach().clone())
+            self.quarters.append(conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(B, 32, 2 * H, 2 * W)`."""
