@@ -35,6 +35,7 @@ PANEL_OPACITY = 0.8
 CLASSES_SHOWN = 5
 LEGEND_SHOWN = 12
 CROWD = 30  # more detections than this get smaller letters
+MASKED_ROOM = 0.25  # of an object with a mask, in a crowd, that a tag may cover
 
 Color = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
@@ -116,14 +117,19 @@ def draw(
 def _draw_detections(canvas: Image, found: Detections, names: Sequence[str], width: int, size: int) -> None:
     ranked = ((int(row), _inside(found.boxes[row], canvas)) for row in np.argsort(found.scores, kind="stable"))
     boxes = {row: box for row, box in ranked if box is not None}  # the best come last, and so on top
-    colors = [PALETTE[int(index) % len(PALETTE)] for index in found.class_ids]
+    # Masks of a single class: each object has a colour of its own, so that one sees where two touch.
+    hues = found.class_ids if found.masks is None or len(names) > 1 else np.arange(len(found))
+    colors = [PALETTE[int(index) % len(PALETTE)] for index in hues]
     if found.masks is not None:
         for row in boxes:
             _draw_mask(canvas, found.masks[row], colors[row], width)
     labels = {row: _label_of(found, row, names, size, colors[row], canvas) for row in boxes}
     hiding = set[int]()
     if len(found) > CROWD:  # a tag larger than its object would hide the neighbours; a mask then needs no frame either
-        hiding = {row for row, tag in labels.items() if tag is not None and tag.pixels[..., 0].size > _area(boxes[row])}
+        room = 1 if found.masks is None else MASKED_ROOM
+        hiding = {
+            row for row, tag in labels.items() if tag is not None and tag.pixels[..., 0].size > _area(boxes[row]) * room
+        }
     for row, box in boxes.items():
         if row not in hiding or found.masks is None:
             _draw_box(canvas, box, colors[row], width)
