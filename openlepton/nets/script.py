@@ -27,11 +27,12 @@ MAX_CODE = 16_000_000
 """Bytes of code that are read; a network has some hundred thousand."""
 
 _NAMES = """
-_convolution add add_ adaptive_avg_pool2d arange avg_pool2d batch_norm cat chunk clamp clamp_min contiguous conv2d device div
-div_ dropout exp expand expand_as flatten floor_divide full full_like hardsigmoid hardswish hardswish_ hardtanh hardtanh_
-leaky_relu leaky_relu_ len linear matmul max_pool2d mean meshgrid mul mul_ neg ones ones_like pad permute pow relu relu6 relu_ reshape
-rsub select sigmoid sigmoid_ silu silu_ size slice softmax split split_with_sizes sqrt squeeze stack sub sub_ sum tanh tensor to
-transpose type_as unbind unsqueeze unsqueeze_ upsample_bilinear2d upsample_nearest2d view warn zeros zeros_like
+_convolution adaptive_avg_pool2d add add_ arange avg_pool2d batch_norm cat chunk clamp clamp_min contiguous conv2d
+device div div_ dropout exp expand expand_as flatten floor_divide full full_like hardsigmoid hardswish hardswish_
+hardtanh hardtanh_ leaky_relu leaky_relu_ len linear matmul max_pool2d mean meshgrid mul mul_ neg ones ones_like pad
+permute pow relu relu6 relu_ reshape rsub select sigmoid sigmoid_ silu silu_ size slice softmax split split_with_sizes
+sqrt squeeze stack sub sub_ sum tanh tensor to transpose type_as unbind unsqueeze unsqueeze_ upsample_bilinear2d
+upsample_nearest2d view warn zeros zeros_like
 """
 OPERATIONS = frozenset(_NAMES.split())
 """What a program may call: arithmetic and shapes. None reads, writes or keeps anything."""
