@@ -1,14 +1,12 @@
 """The server as an application: its addresses put together, its guards around them, its errors in one form."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import openlepton
@@ -20,6 +18,13 @@ from openlepton.serve.guard import PROBES, Guard
 from openlepton.serve.tokens import Caller, Scope
 
 PAGE = Path(__file__).parent / "page"
+
+_PAGE_TYPES = {  # some systems' own tables are wrong, and browsers take no script of another type
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 
 Step = Callable[[], Awaitable[None]]
 
@@ -187,14 +192,22 @@ def _polished(document: dict[str, Any], locked: bool) -> dict[str, Any]:
 
 
 def _page(app: FastAPI) -> None:
-    if not (PAGE / "index.html").is_file():
-        return
+    """Add the page: a handful of files that are read once, by names that are known."""
+    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in _PAGE_TYPES}
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html")
+    async def page() -> Response:
+        return _page_file("index.html", files)
 
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    @app.get("/page/{name}", include_in_schema=False)
+    async def part(name: str) -> Response:
+        return _page_file(name, files)
+
+
+def _page_file(name: str, files: Mapping[str, bytes]) -> Response:
+    if name not in files:
+        raise NotFound("no such file of the page")
+    return Response(files[name], media_type=_PAGE_TYPES[Path(name).suffix])
 
 
 def _errors(app: FastAPI, site: Site) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openlepton.card import ModelCard
-from openlepton.errors import ModelNotFound, UsageError
+from openlepton.errors import ModelNotFound, RequestInvalid, UsageError
 from openlepton.hub.index import DEFAULTS, find, models
 from openlepton.serve.child import Share
 from openlepton.serve.settings import Limits
-from openlepton.serve.tasks import TASKS
+from openlepton.serve.tasks import TASKS, serves
 
 if TYPE_CHECKING:
     from openlepton.serve.models import Models
@@ -55,11 +55,10 @@ class Catalog:
         Raises:
             ModelNotFound: No model for it is served.
         """
-        for task in TASKS[address]:
-            for card in self.cards.values():
-                if card.task == task:
-                    return card
-        raise ModelNotFound(f"no model to {address} with is served here: there are {', '.join(self.cards)}")
+        fitting = [card for card in self.cards.values() if serves(address, card)]
+        if not fitting:
+            raise ModelNotFound(f"no model to {address} with is served here: there are {', '.join(self.cards)}")
+        return min(fitting, key=lambda card: len(addresses(card)))  # topics rather than sentiment; else the first
 
     def pick(self, address: str, name: str | None) -> ModelCard:
         """Return the card of the model that a request to an address means.
@@ -68,14 +67,32 @@ class Catalog:
             ModelNotFound: It is not served, or does something else.
         """
         card = self.default(address) if name is None else self.get(name)
-        if card.task not in TASKS[address]:
+        if not serves(address, card):
             raise ModelNotFound(f"{card.name} is a model to {card.task} with, not to {address}")
         return card
 
-    def addresses(self, card: ModelCard) -> tuple[str, ...]:
-        """Return the addresses that use the model by default."""
-        served = {task for one in self.cards.values() for task in TASKS if one.task in TASKS[task]}
-        return tuple(task for task in TASKS if task in served and self.default(task) is card)
+    def translator(self, source: str | None, target: str | None) -> ModelCard:
+        """Return the card of the first model that translates between these languages, of which either may be left open.
+
+        Raises:
+            RequestInvalid: None of them does.
+        """
+        pairs = []
+        for card in self.cards.values():
+            if card.translate is not None:
+                if source in (None, card.translate.source) and target in (None, card.translate.target):
+                    return card
+                pairs.append(f"{card.translate.source} to {card.translate.target}")
+        raise RequestInvalid(f"source, target: translated here is {', '.join(pairs)}")
+
+    def usual(self, card: ModelCard) -> bool:
+        """Return whether an address uses the model unless the query names another."""
+        return any(self.default(address) is card for address in addresses(card))
+
+
+def addresses(card: ModelCard) -> tuple[str, ...]:
+    """Return the addresses that take the model."""
+    return tuple(address for address in TASKS if serves(address, card))
 
 
 def catalog(names: Sequence[str] = ()) -> Catalog:
@@ -96,7 +113,11 @@ def catalog(names: Sequence[str] = ()) -> Catalog:
 
 
 def _usual() -> tuple[str, ...]:
-    by_task: dict[str, str] = {}
-    for folder in models():
-        by_task.setdefault(folder.card.task, folder.card.name)
-    return tuple((by_task | {task: name for task, name in DEFAULTS.items() if task in by_task}).values())
+    """Return the default of every address, or the first that ships for it, and a translator for every pair of languages."""
+    found: dict[object, str] = {}
+    for address in TASKS:
+        fitting = [folder.card for folder in models() if serves(address, folder.card)]
+        for card in sorted(fitting, key=lambda card: (card.name != DEFAULTS.get(address), len(addresses(card)))):
+            pair = card.translate and (card.translate.source, card.translate.target)
+            found.setdefault((address, pair), card.name)
+    return tuple(dict.fromkeys(found.values()))

@@ -1,6 +1,5 @@
 """The addresses below `/v1/` that answer with predictions, and those that say which models there are."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from openlepton.serve import schemas
 from openlepton.serve.answers import Site
 from openlepton.serve.app import PROBLEMS, allowed
 from openlepton.serve.bodies import Items, images_of, texts_of
-from openlepton.serve.catalog import Catalog
+from openlepton.serve.catalog import Catalog, addresses
 from openlepton.serve.scheduler import Work
 from openlepton.serve.tasks import IMAGE_TYPES, OPTIONS, TASKS, TEXT
 
@@ -59,7 +58,7 @@ def router(site: Site, models: Catalog) -> APIRouter:
 def _add_task(routes: APIRouter, site: Site, models: Catalog, address: str) -> None:
     async def predict(request: Request) -> Response:
         card = models.pick(address, request.query_params.get("model"))
-        return await _predict(site, card, request)
+        return await _predict(site, models, card, request)
 
     routes.add_api_route(
         f"/v1/{address}",
@@ -94,7 +93,7 @@ def _add_models(routes: APIRouter, site: Site, models: Catalog) -> None:
         return models.get(name).model_dump(mode="json")
 
     async def predict(name: str, request: Request) -> Response:
-        return await _predict(site, models.get(name), request)
+        return await _predict(site, models, models.get(name), request)
 
     routes.add_api_route(
         "/v1/models/{name}/predict",
@@ -137,17 +136,32 @@ def _expected(schema: Any) -> str:
     return f"{schema['type']}{bounds}"
 
 
-async def _predict(site: Site, card: ModelCard, request: Request) -> Response:
+async def _predict(site: Site, models: Catalog, card: ModelCard, request: Request) -> Response:
     given = [pair for pair in request.query_params.multi_items() if pair[0] != "model"]
     options = options_of(given)
     limits = site.settings.limits
-    read: Callable[[str, bytes], Items]
-    if card.task in TEXT:
-        fields = ("source", "target") if str(card.task) == "translate" else ()
-        read = partial(texts_of, limits=limits, fields=fields)
-    else:
-        read = partial(images_of, limits=limits)
+    if card.translate is not None:
+        return await _translate(site, models, card, request, options)
+    read = partial(texts_of if card.task in TEXT else images_of, limits=limits)
     return await site.answer(request, card.name, read, lambda body: Work("predict", card.name, body, options))
+
+
+async def _translate(
+    site: Site, models: Catalog, card: ModelCard, request: Request, options: tuple[tuple[str, Any], ...]
+) -> Response:
+    """Answer with translations: by `card` if it was asked for by name, else by the model for the languages that the body names."""
+    free = "name" not in request.path_params and "model" not in request.query_params
+    choice = models if free else Catalog({card.name: card}, (card.name,))
+    chosen = card
+
+    def read(kind: str, body: bytes) -> Items:
+        nonlocal chosen
+        found = texts_of(kind, body, site.settings.limits, ("source", "target"))
+        if found.fields:
+            chosen = choice.translator(found.fields.get("source"), found.fields.get("target"))
+        return found
+
+    return await site.answer(request, card.name, read, lambda body: Work("predict", chosen.name, body, options))
 
 
 def _summary(models: Catalog, card: ModelCard) -> schemas.ModelSummary:
@@ -157,7 +171,8 @@ def _summary(models: Catalog, card: ModelCard) -> schemas.ModelSummary:
         task=card.task,
         description=card.description,
         licence=card.licence,
-        default=bool(models.addresses(card)),
+        default=models.usual(card),
+        addresses=addresses(card),
         href=f"/v1/models/{card.name}",
     )
 

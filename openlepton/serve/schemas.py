@@ -190,7 +190,8 @@ class ModelSummary(_Wire):
     task: str
     description: str
     licence: str
-    default: bool = Field(description="whether the address of its task uses it unless `?model=` names another")
+    default: bool = Field(description="whether an address uses it unless `?model=` names another")
+    addresses: tuple[str, ...] = Field(description="those below `/v1/` that take it")
     href: str
 
 

@@ -4,20 +4,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openlepton.card import TEXT_TASKS, ModelCard
+
 TASKS: Mapping[str, tuple[str, ...]] = {
     "detect": ("detect",),
     "segment": ("segment", "semantic"),
     "classify": ("classify",),
     "classify-text": ("classify-text",),
-    "sentiment": ("sentiment", "classify-text"),
+    "sentiment": ("classify-text",),
     "translate": ("translate",),
 }
 """The addresses below `/v1/`, each with the tasks (as cards name them) that it serves."""
 
-TEXT = frozenset(("classify-text", "sentiment", "translate"))
+TEXT = frozenset(TEXT_TASKS)
 """The tasks whose items are texts; those of all others are images."""
 
+FEELINGS = frozenset(("negative", "positive"))
+"""The classes that make a classifier of texts one of sentiment."""
+
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "application/octet-stream")
+
+
+def serves(address: str, card: ModelCard) -> bool:
+    """Return whether a model is one for an address."""
+    return card.task in TASKS[address] and (address != "sentiment" or frozenset(card.labels) >= FEELINGS)
 
 
 def _number(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str], Any]:
