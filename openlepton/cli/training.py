@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from openlepton.metrics import Timing
     from openlepton.train.watch import Event
 
+Framework = Literal["torch", "tensorflow"]
+
 
 def train(
     data: Annotated[str | None, typer.Option(help="A data set: folder, data.yaml or COCO .json.")] = None,
     task: Annotated[str, typer.Option(help="detect, segment, semantic or classify (default: the model's).")] = "",
     model: Annotated[str, typer.Option(help="The architecture (default: the smallest of the task).")] = "",
+    framework: Annotated[Framework, typer.Option(help="What computes; tensorflow needs the extra tf.")] = "torch",
     epochs: Annotated[int | None, typer.Option(min=1, help="How often every image is seen.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images in a batch, of all processes together.")] = None,
     imgsz: Annotated[int | None, typer.Option("--imgsz", "--size", help="Longest side of an image, pixels.")] = None,
@@ -60,8 +63,9 @@ def train(
 ) -> None:
     """Train a model on your own images; leaves a model folder, best/, checkpoints to go on from, tables and pictures."""
     from openlepton.job import numbered
-    from openlepton.train import fit, resume, suited
+    from openlepton.train import suited
 
+    fit, resume = _trainer(framework)
     machine = {"device": device, "workers": workers, "threads": threads, "cache_mb": cache_mb}
     given = {key: value for key, value in machine.items() if value is not None}
     with _bar() as watch:
@@ -161,6 +165,17 @@ def evaluate(
         print(json.dumps(header | done.report.to_dict(), ensure_ascii=False))
         return
     _print_report(done.report)
+
+
+def _trainer(framework: Framework) -> tuple[Any, Any]:
+    """Return what trains in a framework, and what goes on."""
+    if framework == "tensorflow":
+        from openlepton.tf import train as tensorflow
+
+        return tensorflow.fit, tensorflow.resume
+    from openlepton.train import fit, resume
+
+    return fit, resume
 
 
 def _print_report(report: Any) -> None:

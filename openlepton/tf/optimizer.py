@@ -97,7 +97,7 @@ class Optimizer:
             for slot, value in weight.slots.items()
         }
         if self.kind == "adamw":
-            found |= {f"{weight.name}/step": np.float32(self.steps).reshape(()) for weight in self.weights}
+            found |= {f"{weight.name}/step": np.array(self.steps, np.float32) for weight in self.weights}
         return found
 
     def restore(self, tensors: Mapping[str, Array], steps: int) -> None:

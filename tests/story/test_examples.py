@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,14 @@ def home(tmp_path_factory, photos, yolov5n_folder):
 
 
 SLOW = {"convert.py", "darknet.py", "drive.py", "evaluate.py", "train.py", "watch.py", "zones.py"}
+IN_TENSORFLOW = {"between_frameworks.py", "lines_tensorflow.py"}
+WITHOUT = pytest.mark.skipif(find_spec("tensorflow") is None, reason="the extra tf is not installed")
 RUNS = [
-    pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW))
+    pytest.param(
+        path,
+        id=path.name,
+        marks=[pytest.mark.slow] * (path.name in SLOW) + [WITHOUT] * (path.name in IN_TENSORFLOW),
+    )
     for path in EXAMPLES
     if path.name not in SERVED
 ]
