@@ -7,7 +7,7 @@ crosses a line the wrong way once. The first server hangs up after each loop. Ea
 that it is known which frames arrived. A fifth server takes webhooks, and refuses every seventh at first. The watch is a process of
 its own and is stopped by an interrupt, as by Ctrl-C. Then must hold, and otherwise the script fails:
 
-- memory grows by less than 5 MB after the first minute (`--settle-s`),
+- memory grows by less than 5 MB after the first minute (`--settle-s`), or after a tenth of the frames if that comes later,
 - each loop has its two events, once, in JSON lines, in SQLite and at the webhook, each with its end,
 - no frame was lost or came twice,
 - every video and clip plays to its end, and nothing unfinished lies about.
@@ -239,15 +239,15 @@ def main(arguments: list[str] | None = None) -> int:
             server.kill()
         faults = check(out, report, taken)
         events = len((out / "events.jsonl").read_text(encoding="utf-8").splitlines())
-    settled = [used for at, used in memory if at >= options.settle_s] or [memory[-1][1]]
+    settled = [used for at, count, used in memory if at >= options.settle_s and 10 * count >= options.frames] or [
+        memory[-1][-1]
+    ]
     growth = (np.mean(settled[-5:]) - np.mean(settled[:5])) / 1e6
     frames_ = sum(sum(numbers.values()) for numbers in report["seen"].values())
     print(
         f"{frames_:,} frames in {memory[-1][0]:.0f} s, {events} events, {len(taken)} messages; streams: {dict(report['streams'])}"
     )
-    print(
-        f"memory: {settled[0] / 1e6:.1f} MB after {options.settle_s:.0f} s, {settled[-1] / 1e6:.1f} MB at the end: {growth:+.1f} MB"
-    )
+    print(f"memory: {settled[0] / 1e6:.1f} MB once settled, {settled[-1] / 1e6:.1f} MB at the end: {growth:+.1f} MB")
     if growth >= MAX_GROWTH_MB:
         faults.append(f"memory grew by {growth:.1f} MB")
     for fault in faults:
@@ -255,8 +255,8 @@ def main(arguments: list[str] | None = None) -> int:
     return int(bool(faults))
 
 
-def _watch(port: int, out: Path, options: argparse.Namespace) -> tuple[dict[str, Any], list[tuple[float, int]]]:
-    """Return what the watch reports after the interrupt, and its memory (seconds, bytes) on the way."""
+def _watch(port: int, out: Path, options: argparse.Namespace) -> tuple[dict[str, Any], list[tuple[float, int, int]]]:
+    """Return what the watch reports after the interrupt, and its memory on the way: seconds, frames, bytes."""
     worker = subprocess.Popen(
         [sys.executable, __file__, "work", str(port), str(out), options.model], stdout=subprocess.PIPE, text=True
     )
@@ -266,13 +266,15 @@ def _watch(port: int, out: Path, options: argparse.Namespace) -> tuple[dict[str,
     last = ""
     for line in worker.stdout:
         last = line
-        now = time.monotonic() - started
-        if not asked and now >= next_s:
-            memory.append((now, process.memory_info().rss))
+        if asked or not line.strip().isdigit():
+            continue
+        now, count = time.monotonic() - started, int(line)
+        if now >= next_s:
+            memory.append((now, count, process.memory_info().rss))
             next_s = now + 1
             if len(memory) % 10 == 1:
-                print(f"{now:6.0f} s {line.strip():>8} frames {memory[-1][1] / 1e6:8.1f} MB", flush=True)
-        if not asked and line.strip().isdigit() and int(line) >= options.frames:
+                print(f"{now:6.0f} s {count:8} frames {memory[-1][-1] / 1e6:8.1f} MB", flush=True)
+        if count >= options.frames:
             os.kill(worker.pid, signal.SIGINT)
             asked = True
     if worker.wait(60) != 0:

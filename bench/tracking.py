@@ -1,13 +1,9 @@
-"""Trackers alone: updates a second against the peer `trackers`, and how well they track.
+"""Trackers alone: updates a second against the peer `trackers`.
 
-`tracking.py PEER_PYTHON [DETECTIONS [TRUTH ...]]`: DETECTIONS is a file of MOTChallenge (or .gz of one), a made crowd of 27
-boxes by default. With pairs of detections and ground truth after it, prints HOTA, MOTA and IDF1 of every tracker on each:
-
-    python bench/tracking.py - MOT17-04-FRCNN/det.txt TUD-Campus/det.txt TUD-Campus/gt.txt
+`tracking.py PEER_PYTHON [DETECTIONS]`: DETECTIONS is a file of MOTChallenge (or .gz of one), a made crowd of 27 boxes by default.
 """
 
 import gzip
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,12 +11,10 @@ from pathlib import Path
 import numpy as np
 from measure import OURS, driver, ratio_table
 
-from openlepton.data.mot import MotRows, read_mot, write_mot
-from openlepton.metrics.tracking import evaluate_tracking
+from openlepton.data.mot import MotRows, write_mot
 from openlepton.video.tracker import TRACKERS
 
 TARGET = 5.0
-NUMBERS = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "IDs")
 
 
 def crowd(path: Path, frames: int = 600, count: int = 30) -> Path:
@@ -48,22 +42,8 @@ def unpacked(source: str, folder: Path) -> Path:
     return path
 
 
-def quality(detections: str, truth: str, folder: Path) -> None:
-    """Print a row for each tracker, made with the command line at its defaults."""
-    print(f"{detections} against {truth}")
-    print("  " + "".join(f"{name:>10}" for name in ("", *NUMBERS)))
-    for name in TRACKERS:
-        out = folder / f"{name}.txt"
-        command = [*OURS, "-m", "openlepton", "track", "--detections", detections, "--tracker", name, "--out", str(out)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        numbers = evaluate_tracking(read_mot(truth), read_mot(out)).numbers
-        out.unlink()
-        values = (f"{numbers[n]:>10}" if isinstance(numbers[n], int) else f"{numbers[n]:>10.4f}" for n in NUMBERS)
-        print(f"  {name:>10}{''.join(values)}")
-
-
-def main(peer_python: str = "", detections: str = "", *pairs: str, rounds: int = 5) -> None:
-    """Print the ratios, ours and the peer's in turn, and then the quality."""
+def main(peer_python: str = "", detections: str = "", rounds: int = 5) -> None:
+    """Print the ratios, ours and the peer's in turn."""
     with tempfile.TemporaryDirectory() as name:
         path = unpacked(detections, Path(name))
         for tracker in TRACKERS:
@@ -77,8 +57,6 @@ def main(peer_python: str = "", detections: str = "", *pairs: str, rounds: int =
                 print(ratio_table(title, ours, peer, "us", TARGET if tracker == "bytetrack" else 1.0, "trackers"))
             else:
                 print(f"{title}: {min(ours):.0f} to {max(ours):.0f} us")
-        for truth in range(0, len(pairs), 2):
-            quality(pairs[truth], pairs[truth + 1], Path(name))
 
 
 if __name__ == "__main__":
