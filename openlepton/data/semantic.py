@@ -21,7 +21,7 @@ MAX_CLASSES = 255
 
 BACKGROUND, BOUNDARY = "background", "boundary"
 
-BOUNDARY_SHARE = 1 / 256
+BOUNDARY_SHARE = 1 / 128
 """Width of the boundary, inside the object, relative to the longer side of the image; at least one pixel."""
 
 

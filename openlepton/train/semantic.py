@@ -15,10 +15,11 @@ from openlepton.card import ImageInput, SemanticFacts
 from openlepton.data.augment import PRESETS, AugmentConfig
 from openlepton.data.crops import CropConfig
 from openlepton.data.datasets import open_dataset
+from openlepton.data.folders import UNNAMED
 from openlepton.data.loader import Batch
 from openlepton.data.reader import Reader
 from openlepton.data.samples import Dataset, Split
-from openlepton.data.semantic import BACKGROUND, as_semantic
+from openlepton.data.semantic import BACKGROUND, BOUNDARY, as_semantic
 from openlepton.data.survey import survey
 from openlepton.drawing import draw
 from openlepton.errors import DataEmpty, DataInvalid, MissingExtra, UsageError
@@ -212,7 +213,8 @@ def _measured(
     """
     if not isinstance(task, Semantic):
         raise UsageError(f"evaluate: expected a semantic segmenter, got a model for {type(task).__name__.lower()}")
-    ids = _matched(task.names, split.classes)
+    names = _named(split.classes, task.names)
+    ids = _matched(task.names, names)
     count = len(split) if limit is None else min(limit, len(split))
     shown = set(np.linspace(0, count - 1, SHOWN).astype(int).tolist())
 
@@ -221,19 +223,19 @@ def _measured(
         truth = split.annotation(seen.index).class_map
         if truth is None or truth.shape != found.shape:
             raise DataInvalid(f"{split.image(seen.index)}: there is no class map of its size")
-        table = pixel_confusion(truth, found, len(split.classes))
+        table = pixel_confusion(truth, found, len(names))
         return replace(seen, result=(table, found if seen.index in shown else None))
 
     seen, unreadable = run_over(
         task, runtime, split, batch=batch, workers=workers, limit=limit, progress=progress, keep=keep
     )
     tables: list[Ints] = [one.result[0] for one in seen]
-    report = segmentation_report(tables, split.classes, timing=Timing.of([one.timing for one in seen]))
+    report = segmentation_report(tables, names, timing=Timing.of([one.timing for one in seen]))
     pictures = tuple((split.image(one.index), one.result[1]) for one in seen if one.result[1] is not None)
-    background = background_of(split.classes)
+    background = background_of(names)
     miou = 0.0 if math.isnan(report.miou) else report.miou
     metrics = {"mIoU": report.miou, "pixel accuracy": report.accuracy}
-    each = {f"IoU {name}": float(value) for name, value in zip(split.classes, report.iou, strict=True)}
+    each = {f"IoU {name}": float(value) for name, value in zip(names, report.iou, strict=True)}
     metrics |= each if len(each) <= 12 else {}
     return Measured(
         fitness=miou,
@@ -241,9 +243,17 @@ def _measured(
         metrics={name: value for name, value in metrics.items() if not math.isnan(value)},
         images=len(seen),
         report=report,
-        details=Painted(split.classes, background, report, pictures),
+        details=Painted(names, background, report, pictures),
         unreadable=unreadable,
     )
+
+
+def _named(classes: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the data set's classes; objects without a name are what the model calls what lies inside boundaries."""
+    ends = (BACKGROUND, BOUNDARY)
+    if tuple(classes) == (ends[0], *UNNAMED, ends[1]) and len(known) == 3 and (known[0], known[2]) == ends:
+        return tuple(known)
+    return tuple(classes)
 
 
 def _matched(names: Sequence[str], classes: Sequence[str]) -> ClassMap:
