@@ -169,15 +169,15 @@ def write_image(path: str | os.PathLike[str], image: Image, *, quality: int = 92
     write_atomic(path, data.tobytes())
 
 
-def write_grey(path: str | os.PathLike[str], values: NDArray[np.uint8]) -> None:
-    """Write `(H, W)` uint8 as a PNG of one channel, such as a class map; upon failure what was there before stays.
+def write_grey(path: str | os.PathLike[str], values: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write `(H, W)` uint8 or uint16 as a PNG of one channel, such as a class map; upon failure what was there before stays.
 
     Raises:
         OutputError: The disk does not take it.
-        ShapeError: `values` is not `(H, W)` uint8.
+        ShapeError: `values` is not `(H, W)` uint8 or uint16.
     """
-    if values.ndim != 2 or values.dtype != np.uint8 or not values.size:
-        raise ShapeError(f"values: expected (H, W) uint8, got {values.shape} {values.dtype}")
+    if values.ndim != 2 or values.dtype not in (np.uint8, np.uint16) or not values.size:
+        raise ShapeError(f"values: expected (H, W) uint8 or uint16, got {values.shape} {values.dtype}")
     write_atomic(path, cv2.imencode(".png", np.ascontiguousarray(values))[1].tobytes())
 
 

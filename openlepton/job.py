@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from openlepton.drawing import draw
-from openlepton.errors import ImageNotFound, OpenLeptonError, OutputError
+from openlepton.errors import ImageNotFound, OpenLeptonError, OutputError, UsageError
 from openlepton.files import write_atomic
 from openlepton.images import LIMITS, Limits, read_bytes, read_image, write_grey, write_image
 from openlepton.ops.polygons import joined
@@ -55,7 +58,8 @@ class Outputs:
     crops: bool = False
     """`crops/CLASS/NAME-k.jpg`, each detection cut out."""
     masks: bool = False
-    """`masks/NAME.png`, in which each pixel's value is the id of its class."""
+    """`masks/NAME.png`, in which each pixel's value is the id of its class, or the number of the object that is there: 1 for the
+    best, 0 for none; of objects that overlap the better one counts."""
     overwrite: bool = False
 
     def any(self) -> bool:
@@ -198,8 +202,8 @@ def _files(
     if outputs.txt:
         text = _rows(result, confidence=outputs.confidence)
         yield _label(home, outputs), lambda path: write_atomic(path, text.encode())
-    if outputs.masks and isinstance(result, Segmentation):
-        yield _mask(home, outputs), lambda path: write_grey(path, result.class_map)
+    if outputs.masks:
+        yield _mask(home, outputs), lambda path: write_grey(path, _ids(result))
     if not (outputs.images or outputs.crops):
         return
     image = read_image(data, limits=limits)
@@ -213,6 +217,18 @@ def _files(
                 folder = outputs.folder / "crops" / plain_name(one.label)
                 name = home.with_name(f"{home.name}-{number}.jpg")
                 yield folder / name, lambda path, crop=crop: write_image(path, crop)
+
+
+def _ids(result: Result) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return what each pixel shows, `(H, W)`: the id of a class, or the number of an object."""
+    if isinstance(result, Segmentation):
+        return result.class_map
+    if not isinstance(result, Detections):
+        raise UsageError("masks: a model that classifies whole images gives none")
+    ids = np.zeros(result.image_hw, np.uint16)
+    for row in reversed(range(len(result))):
+        ids[result.mask(row)] = row + 1
+    return ids
 
 
 def _rows(result: Result, *, confidence: bool) -> str:

@@ -41,6 +41,9 @@ Json = Annotated[
 ]
 SaveTxt = Annotated[bool, typer.Option("--save-txt", help="Write labels/NAME.txt for each image.")]
 SavePolygons = Annotated[bool, typer.Option("--save-txt", help="Write outlines as labels/NAME.txt for each image.")]
+SaveMasks = Annotated[
+    bool, typer.Option("--save-masks", help="Write masks/NAME.png: the object, or the class, that each pixel shows.")
+]
 SaveConf = Annotated[bool, typer.Option("--save-conf", help="End the rows of --save-txt with the score.")]
 SaveCrops = Annotated[bool, typer.Option("--save-crops", help="Write each detection as crops/CLASS/NAME-k.jpg.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist (an input never is).")]
@@ -95,6 +98,7 @@ def segment(
     save_txt: SavePolygons = False,
     save_conf: SaveConf = False,
     save_crops: SaveCrops = False,
+    save_masks: SaveMasks = False,
     overwrite: Overwrite = False,
     lang: Lang = "en",
     tile: Tile = None,
@@ -103,10 +107,10 @@ def segment(
     merge: Merge = "nms",
     workers: Workers = None,
 ) -> None:
-    """Find objects and their outlines in images: print a table or JSON with masks, write annotated pictures."""
+    """Find objects and their outlines, or the class of each pixel: print a table or JSON with masks, write annotated pictures."""
     options: dict[str, Any] = {"min_score": min_score, "max_iou": max_iou, "max_detections": max_detections}
     options |= {"classes": _split(classes), "agnostic": agnostic, "size": size, "language": lang}
-    files = {"txt": save_txt, "confidence": save_conf, "crops": save_crops, "overwrite": overwrite}
+    files = {"txt": save_txt, "confidence": save_conf, "crops": save_crops, "masks": save_masks, "overwrite": overwrite}
     looks = {"tile": tile, "overlap": overlap, "augment": augment, "merge": merge}
     _main_job("segment", sources, model, options, out, no_images, as_json, files, workers, looks)
 
@@ -174,7 +178,7 @@ def _main_job(
             rows.append(_row(done))
     if not as_json and rows:
         seconds = time.perf_counter() - started
-        table(["image", "size", "found" if task in ("detect", "segment") else "shows"], rows)
+        table(["image", "size", "found" if predictor.card.task in ("detect", "segment") else "shows"], rows)
         where = f"; see {outputs.folder}" if outputs.any() else ""
         each = f" ({1000 * seconds / len(rows):.0f} ms each)" if len(rows) > 1 else ""
         print(f"{len(rows)} image{'s' * (len(rows) > 1)} in {seconds:.2f} s{each} with {predictor.card.name}{where}")
@@ -215,8 +219,9 @@ def _load(task: str, model: str | None, many: bool, options: dict[str, Any]) -> 
 
     chosen = default(task) if model is None else model
     card = find(chosen).card
-    if card.task != task:
-        raise UsageError(f"--model: {card.name} is a model to {card.task} with: openlepton {card.task} ...")
+    command = "segment" if card.task == "semantic" else card.task
+    if command != task:
+        raise UsageError(f"--model: {card.name} is a model to {command} with: openlepton {command} ...")
     # Many images: each processor has a graph of its own, which is faster than all processors sharing one image.
     return load(chosen, runtime=partial(OnnxRuntime, threads=1 if many else 0), **options)
 
