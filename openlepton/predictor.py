@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -20,8 +20,11 @@ from openlepton.errors import OpenLeptonError, UsageError
 from openlepton.hub.index import find
 from openlepton.images import LIMITS, Limits
 from openlepton.results import Classification, Detections, Segmentation, class_ids_of
+from openlepton.runtimes import ENGINES, runtime_of
 from openlepton.runtimes.cores import usable_cores
+from openlepton.runtimes.forms import chosen
 from openlepton.runtimes.onnx import OnnxRuntime
+from openlepton.runtimes.remembered import recall
 from openlepton.vision.classify import Classify
 from openlepton.vision.detect import Detect
 from openlepton.vision.segment import Segment
@@ -54,7 +57,7 @@ class Task(Protocol[Result_co]):
 
 
 RuntimeFactory = Callable[[ModelFolder], Runtime]
-"""Makes a runtime from a model folder: `OnnxRuntime`, or `functools.partial(OnnxRuntime, threads=1)`."""
+"""Makes a runtime from a model folder: `OnnxRuntime`, or `functools.partial(OnnxRuntime, precision="int8")`."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class Predictor(Generic[Result]):
 def load(
     model: str | os.PathLike[str],
     *,
-    runtime: RuntimeFactory | None = None,
+    runtime: RuntimeFactory | str | None = None,
+    threads: int = 0,
     size: int | None = None,
     language: str = "en",
     min_score: float | None = None,
@@ -128,7 +132,10 @@ def load(
 
     Args:
         model: A name that `openlepton models` lists, or the path of a folder with a `card.toml`.
-        runtime: What runs the graph; ONNX Runtime on all processors by default.
+        runtime: What runs the graph; by default ONNX Runtime, or what the card of an exported model lists first. An engine
+            (`openvino`), a form (`openvino-int8`), `auto` for the fastest one that is installed and of which the card says that
+            it keeps the accuracy, or a factory such as `OnnxRuntime`.
+        threads: How many threads one call uses; 0 for one on each core. Many callers at once want 1.
         size: Longest side that a detector or segmenter sees, pixels; what the card says by default.
         language: Of the class names, `en` or `zh`.
         min_score: Detections score more than this, 0..1; so do the classes of a classifier that reports any number of them.
@@ -143,6 +150,7 @@ def load(
         ModelNotFound: There is no such model or folder.
         ModelCorrupt: A file differs from its card.
         ModelFormatRefused: The graph could do more than compute, or is not what its card says.
+        MissingExtra: The runtime is not installed.
         UsageError: An option is out of range, or makes no sense for the model's task.
     """
     folder = find(model)
@@ -175,7 +183,8 @@ def load(
         if card.classify is not None and threshold is None:
             threshold = card.classify.min_score
         task = Classify(card.image_input, names, top=5 if top is None else top, min_score=threshold, limits=limits)
-    return Predictor(card, task, (runtime or OnnxRuntime)(folder))
+    runner = _opened(folder, runtime, threads)
+    return Predictor(card, _held(task, runner, size), runner)
 
 
 def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Out]:
@@ -192,6 +201,31 @@ def ordered_map(function: Callable[[Item], Out], items: Iterable[Item], *, worke
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _opened(folder: ModelFolder, runtime: RuntimeFactory | str | None, threads: int) -> Runtime:
+    if runtime is not None and not isinstance(runtime, str):
+        if threads:
+            raise UsageError("threads: a runtime of your own is given them: functools.partial(OnnxRuntime, threads=1)")
+        return runtime(folder)
+    if runtime is None and not folder.card.forms:
+        return OnnxRuntime(folder, threads=threads)
+    form = chosen(folder.card, runtime, remembered=recall(folder.card) if runtime == "auto" else None)
+    precision = {"precision": form.precision} if ENGINES[form.engine].precisions else {}
+    runner: Runtime = runtime_of(form.engine)(folder, threads=threads, **precision)
+    return runner
+
+
+def _held(task: Any, runtime: Runtime, size: int | None) -> Any:
+    """Return `task` so that it gives the one height and width that `runtime` takes, if it takes only one."""
+    sides = getattr(runtime, "inputs", {}).get("images", ())[2:]
+    if len(sides) != 2 or not all(isinstance(side, int) for side in sides) or task.input.resize == "crop":
+        return task
+    if size is not None and size != max(sides):
+        raise UsageError(
+            f"size: this form of the model takes images of {sides[0]} x {sides[1]} pixels alone, got {size}"
+        )
+    return replace(task, input=task.input.model_copy(update={"size": max(sides), "size_hw": sides}))
 
 
 def _resized(facts: ImageInput, size: int | None) -> ImageInput:

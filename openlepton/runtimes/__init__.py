@@ -15,16 +15,18 @@ class Engine:
 
     module: str
     runtime: str
-    """The class: takes a `ModelFolder`, `threads` and `precision`."""
+    """The class: takes a `ModelFolder` and `threads`."""
     package: str
     extra: str
     """What brings the package; empty for what is always there."""
+    precisions: bool = False
+    """Whether its runtime takes a `precision`."""
 
 
 ENGINES: Mapping[str, Engine] = {
-    "onnx": Engine("openlepton.runtimes.onnx", "OnnxRuntime", "onnxruntime", ""),
-    "openvino": Engine("openlepton.runtimes.openvino", "OpenVinoRuntime", "openvino", "openvino"),
-    "litert": Engine("openlepton.runtimes.litert", "LiteRtRuntime", "ai_edge_litert", "litert"),
+    "onnx": Engine("openlepton.runtimes.onnx", "OnnxRuntime", "onnxruntime", "", precisions=True),
+    "openvino": Engine("openlepton.runtimes.openvino", "OpenVinoRuntime", "openvino", "openvino", precisions=True),
+    "litert": Engine("openlepton.runtimes.litert", "LiteRtRuntime", "ai_edge_litert", "litert", precisions=True),
     "savedmodel": Engine("openlepton.tf", "TfRuntime", "tensorflow", "tf"),
     "torchscript": Engine("openlepton.nets.script", "ScriptRuntime", "torch", "train"),
 }
