@@ -1,0 +1,1 @@
+"""Text: classification, sentiment and translation."""
