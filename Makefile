@@ -25,7 +25,7 @@ $(VENV)/core.ready: pyproject.toml | $(VENV)/pyvenv.cfg
 
 $(VENV)/dev.ready: pyproject.toml tools/install_torch.py | $(VENV)/pyvenv.cfg
 	$(RUN) tools/install_torch.py
-	$(PIP) install -q -e '.[train,serve,video,dev]'
+	$(PIP) install -q -e '.[train,serve,video,text,openvino,litert,tf,dev]'
 	@touch $@ $(VENV)/core.ready
 
 demo: $(VENV)/core.ready
