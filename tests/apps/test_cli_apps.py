@@ -79,7 +79,7 @@ def test_an_interrupt_leaves_whole_files(tmp_path):
         [sys.executable, "-c", script, *arguments, "--out", str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
     )
     part = tmp_path / "out" / "yard.part.mp4"
-    for _ in range(600):
+    for _ in range(2000):
         if part.exists() and part.stat().st_size > 20_000:
             break
         time.sleep(0.1)

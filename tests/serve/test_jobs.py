@@ -113,7 +113,7 @@ def test_a_job_is_forgotten_when_its_time_is_over(tmp_path, photo):
         "import sys\nfrom pathlib import Path\nfrom openlepton.serve.hosting import serve_models\n"
         "from openlepton.serve import Settings\n"
         "if __name__ == '__main__':\n"
-        "    settings = Settings(port=0, workers=1, jobs=Path(sys.argv[1]), job_ttl_s=1.0)\n"
+        "    settings = Settings(port=0, workers=1, jobs=Path(sys.argv[1]), job_ttl_s=3.0)\n"
         "    serve_models(['yolov5n-bccd'], settings, lambda text: print(f'openlepton serve: {text}', flush=True))\n"
     )
     (tmp_path / "forgetful.py").write_text(code)

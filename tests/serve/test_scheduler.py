@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 
 import pytest
 from serve_handlers import BrokenSetup, EchoSetup
@@ -50,7 +49,7 @@ def test_answers_go_to_those_who_asked_and_say_how_long_it_took(tmp_path):
         answers = await asyncio.gather(*(scheduler.submit(work(f"n{n}"), 10) for n in range(20)))
         assert [answer.body for answer in answers] == [b'{"echo": "n%d"}' % n for n in range(20)]
         slow = await scheduler.submit(work("sleep 0.1"), 10)
-        assert 0.1 <= slow.run_s < 1
+        assert 0.1 <= slow.run_s < 10
         assert scheduler.counts["done"] == 21
         assert {line[0] for line in log()} == {str(worker.pid) for worker in scheduler.pool.workers}
 
@@ -69,8 +68,8 @@ def test_no_more_than_the_queue_admits_are_taken_and_none_that_would_be_late(tmp
         assert all(answer.run_s >= 0.05 for answer in again)  # it knows now what an item takes
         waiting = [scheduler.submit(work("sleep 0.05"), 10) for _ in range(4)]
         assert isinstance(scheduler.refusal(1, 0.01), Overloaded)
-        assert scheduler.refusal(1, 5.0) is None
-        assert 0.02 < scheduler.wait_s() < 1
+        assert scheduler.refusal(1, 60.0) is None
+        assert 0.02 < scheduler.wait_s() < 10
         await asyncio.gather(*waiting)
         assert scheduler.wait_s() == 0
 
@@ -79,12 +78,11 @@ def test_no_more_than_the_queue_admits_are_taken_and_none_that_would_be_late(tmp
 
 def test_what_cannot_be_begun_in_time_is_not_begun_at_all(tmp_path):
     async def scenario(scheduler, log):
-        first = scheduler.submit(work("sleep 0.3"), 10)
+        first = scheduler.submit(work("sleep 1"), 30)
         late = scheduler.submit(work("late"), 0.05)
-        started = time.perf_counter()
         with pytest.raises(DeadlineExceeded):
             await late
-        assert time.perf_counter() - started < 0.25  # at its deadline, not when the worker was free
+        assert not first.done()  # at its deadline, not when the worker was free
         await first
         await scheduler.submit(work("after"), 10)
         assert "late" not in {line[2] for line in log()}
@@ -126,13 +124,14 @@ def test_an_item_that_kills_its_workers_fails_alone(tmp_path):
 
 def test_a_worker_that_is_killed_is_replaced_and_its_item_done_by_another(tmp_path):
     async def scenario(scheduler, log):
-        slow = scheduler.submit(work("sleep 0.4"), 30)
-        await asyncio.sleep(0.1)
+        slow = scheduler.submit(work("sleep 1"), 60)
+        while not log():
+            await asyncio.sleep(0.01)
         victim = int(log()[0][0])
         os.kill(victim, signal.SIGKILL)
-        await asyncio.sleep(0.05)
-        assert not scheduler.pool.whole
-        assert (await slow).body == b'{"echo": "sleep 0.4"}'
+        while scheduler.pool.whole:  # another takes longer to start than this to see
+            await asyncio.sleep(0.001)
+        assert (await slow).body == b'{"echo": "sleep 1"}'
         while not scheduler.pool.whole:
             await asyncio.sleep(0.02)
         assert victim not in {worker.pid for worker in scheduler.pool.workers}
@@ -159,7 +158,7 @@ def test_a_worker_that_never_ends_is_ended(tmp_path):
         assert (await scheduler.submit(work("after"), 30)).body == b'{"echo": "after"}'
         assert [line[2] for line in log()] == ["sleep 60", "after"]
 
-    scheduled(tmp_path, scenario, run_s=0.3)
+    scheduled(tmp_path, scenario, run_s=1.5)
 
 
 def test_items_go_together_only_where_that_helps_and_a_bad_one_spoils_nothing(tmp_path):
