@@ -131,9 +131,9 @@ def _tensors(folder: Path) -> Mapping[str, Array]:
             raise CheckpointRefused(f"{safe}: not a safetensors file: {error}") from None
         return found
     if pickled.is_file():
-        from openlepton.hub.state_dict import read_state
+        from openlepton.hub.checkpoint import read_checkpoint
 
-        return read_state(pickled)
+        return read_checkpoint(pickled).state
     raise ModelNotFound(f"{folder}: neither {safe.name} nor {pickled.name}: an encoder folder needs its weights")
 
 

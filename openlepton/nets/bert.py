@@ -81,7 +81,8 @@ class Layer(nn.Module):
         return found
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        B, T, D = x.shape
+        return x.reshape(B, T, self.heads, D // self.heads).transpose(1, 2)
 
 
 class Bert(nn.Module):

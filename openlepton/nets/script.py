@@ -48,7 +48,9 @@ def export_script(network: Exportable, size_hw: tuple[int, int]) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # that shapes become constants where they are, and that there are newer ways
-        traced = torch.jit.trace(module, (torch.zeros(1, 3, *size_hw),), check_trace=False)
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            module, (torch.zeros(1, 3, *size_hw),), check_trace=False
+        )
         torch.jit.save(torch.jit.freeze(traced), buffer)
     return buffer.getvalue()
 
@@ -101,7 +103,7 @@ class ScriptRuntime:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._module = torch.jit.load(io.BytesIO(data), map_location="cpu")
+                self._module = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
             raise ModelFailed(f"{where}: torch {torch.__version__} cannot load it: {line(str(error))}") from None
 

@@ -85,7 +85,7 @@ def _changed(lines: Sequence[str], changes: dict[int, tuple[int, list[str]]]) ->
     out, at = list[str](), 0
     for first in sorted(changes):
         last, new = changes[first]
-        out += lines[at:first] + new if first >= at else new
+        out += [*lines[at:first], *new] if first >= at else new
         at = max(at, last)
     return "".join(out + list(lines[at:]))
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar, cast
 
 from openlepton.errors import DataInvalid, DataNotFound, OutputError, UsageError
 
@@ -59,7 +59,7 @@ def read_rows(
         return
     try:
         with gzip.open(source, "rb") if source.suffix.lower() == ".gz" else source.open("rb") as file:
-            yield from _rows(file, form or form_of(source), column, str(source))
+            yield from _rows(cast("IO[bytes]", file), form or form_of(source), column, str(source))
     except (gzip.BadGzipFile, EOFError) as error:
         raise DataInvalid(f"{source}: not a whole .gz file: {error}") from None
     except OSError as error:

@@ -103,7 +103,7 @@ class Translator:
         What comes as an error, as from a reader that met a broken line, goes through.
         """
         texts = iter(texts)
-        while group := list(islice(texts, TOGETHER)):
+        while group := list[Any](islice(texts, TOGETHER)):  # of callers without types, too
             good = [text for text in group if isinstance(text, str)]
             done = iter(self.batch(good))
             for item in group:

@@ -244,7 +244,10 @@ def _step(state: State, pairs: Sequence[Encoded], config: TranslateConfig, share
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     keep = min(config.average, state.step / (state.step + 10))
-    averaged, network = list(state.averaged.parameters()), [p.detach() for p in state.network.parameters()]
+    averaged, network = (
+        [p.detach() for p in state.averaged.parameters()],
+        [p.detach() for p in state.network.parameters()],
+    )
     torch._foreach_lerp_(averaged, network, 1 - keep)
     return float(loss.detach()), pieces
 
