@@ -11,7 +11,7 @@ import torch
 
 from openlepton.nets import NETS
 from openlepton.nets.losses import LossConfig
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 from openlepton.tf.networks import Network, network
 from openlepton.tf.savedmodel import save_savedmodel
 from openlepton.tf.weights import get_weights, set_weights

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openlepton.nets.blocks import Activation
-from openlepton.tf.engine import keras, tf
+from openlepton.tf.imports import keras, tf
 
 Tensor = Any
 """A tensor of TensorFlow, or of Keras while a network is put together."""

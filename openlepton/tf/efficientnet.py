@@ -5,7 +5,7 @@ from typing import Any
 
 from openlepton.nets.efficientnet import HEAD_WIDTH, STAGES, STEM_WIDTH, Config, scaled_width
 from openlepton.tf.blocks import BatchNorm, Function, Layers, SomeBranches, Tensor, activation, channels_last, fresh
-from openlepton.tf.engine import keras, tf
+from openlepton.tf.imports import keras, tf
 
 
 def forward(config: Config, images: Tensor, *, normalized: bool = True) -> Tensor:

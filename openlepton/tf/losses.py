@@ -10,7 +10,7 @@ from openlepton.nets.losses import LossConfig
 from openlepton.nets.yolov5 import Config
 from openlepton.nets.yolov5_loss import BALANCE, NEIGHBOUR
 from openlepton.tf.blocks import Tensor
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 
 
 class Criterion(Protocol):

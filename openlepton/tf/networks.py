@@ -18,7 +18,7 @@ from openlepton.nets.anchors import Anchors
 from openlepton.nets.losses import LossConfig
 from openlepton.tf import efficientnet, yolov3, yolov5
 from openlepton.tf.blocks import Function, Tensor
-from openlepton.tf.engine import keras
+from openlepton.tf.imports import keras
 from openlepton.tf.losses import ClassifierLoss, Criterion, Yolov5Loss
 from openlepton.tf.weights import read_weights, set_weights, variables
 from openlepton.tf.yolov3_loss import Yolov3Loss

@@ -8,7 +8,7 @@ import numpy as np
 
 from openlepton.arrays import Array
 from openlepton.tf.blocks import Tensor
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 from openlepton.tf.weights import Order, to_keras, to_torch
 from openlepton.train.config import TrainConfig
 from openlepton.train.schedule import Pace

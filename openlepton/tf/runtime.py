@@ -10,7 +10,7 @@ from openlepton.card import ModelFolder
 from openlepton.errors import CardInvalid, ModelFailed, ModelFormatRefused, UsageError
 from openlepton.runtimes.contract import Dims, agree, line
 from openlepton.runtimes.onnx_check import Port
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 from openlepton.tf.savedmodel import FILE_NAME, checked
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from openlepton.errors import ModelFormatRefused, OutputError
 from openlepton.files import write_atomic
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 
 FILE_NAME = "saved_model.pb"
 SIGNATURE = "serving_default"

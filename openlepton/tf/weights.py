@@ -12,7 +12,7 @@ import numpy as np
 
 from openlepton.arrays import Array
 from openlepton.errors import CheckpointMismatch, CheckpointRefused, ModelNotFound, missing_extra
-from openlepton.tf.engine import keras
+from openlepton.tf.imports import keras
 
 WEIGHTS = "model.safetensors"
 

@@ -8,7 +8,7 @@ import numpy as np
 from openlepton.errors import UsageError
 from openlepton.nets.yolov3 import EPSILON, LARGEST, PRIOR, Config
 from openlepton.tf.blocks import Maker, Tensor, channels_last, concat, linear, pool, sides, upsample
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 from openlepton.tf.yolov5 import cells
 
 

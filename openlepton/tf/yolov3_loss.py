@@ -7,7 +7,7 @@ import numpy as np
 from openlepton.nets.losses import LossConfig
 from openlepton.nets.yolov3 import GAINS, LARGEST, Config
 from openlepton.tf.blocks import Tensor
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 from openlepton.tf.yolov5 import cells
 
 

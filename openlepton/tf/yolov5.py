@@ -9,7 +9,7 @@ import numpy as np
 from openlepton.nets.yolov5 import Config
 from openlepton.nets.yolov5_heads import MASKS
 from openlepton.tf.blocks import Function, Maker, Tensor, channels_last, concat, linear, pool, sides, upsample
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 
 
 def forward(config: Config, images: Tensor, *, normalized: bool = True, masks: bool = False) -> Any:

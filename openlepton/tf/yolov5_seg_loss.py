@@ -6,7 +6,7 @@ from typing import Any
 from openlepton.nets.losses import LossConfig
 from openlepton.nets.yolov5 import Config
 from openlepton.tf.blocks import Tensor
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 from openlepton.tf.losses import Yolov5Loss
 
 
