@@ -13,7 +13,7 @@ from openlepton.data.loader import Batch
 from openlepton.errors import UsageError
 from openlepton.predictor import Runtime
 from openlepton.tf.blocks import Tensor
-from openlepton.tf.engine import tf
+from openlepton.tf.imports import tf
 from openlepton.tf.networks import KINDS, of_config
 from openlepton.tf.optimizer import Optimizer
 from openlepton.tf.runtime import ModelRuntime, set_threads
@@ -145,7 +145,8 @@ class TfLearner:
         plain = dict(self.network.state_dict())
         network = plain | {name: _tensor(variable, order) for name, variable, order in self.weights}
         averages = zip(self.weights, self.averaged, strict=True)
-        averaged = plain | {name: _tensor(average, order) for (name, _, order), average in averages}
+        averaged = {name: value.clone() for name, value in plain.items()}  # what is stored shares no memory
+        averaged |= {name: _tensor(average, order) for (name, _, order), average in averages}
         optimizer = {name: torch.from_numpy(value) for name, value in self.optimizer.state().items()}
         return State(network, averaged, optimizer, self.optimizer.steps)
 
