@@ -127,13 +127,11 @@ def _lines(file: IO[bytes], where: str) -> Iterator[tuple[int, str | DataInvalid
     number = start = 0
     while data := file.readline(MAX_LINE + 1):
         number += 1
-        begin, size = start, len(data)
-        while not data.endswith(b"\n") and size > MAX_LINE and (more := file.readline(MAX_LINE)):
+        begin, size, more = start, len(data), data
+        while not more.endswith(b"\n") and size > MAX_LINE and (more := file.readline(MAX_LINE)):
             size += len(more)
-            if more.endswith(b"\n"):
-                break
         start += size
-        if size > MAX_LINE + 1:
+        if size > MAX_LINE + data.endswith(b"\n"):
             yield number, DataInvalid(f"{where}: line {number}: {size:,} bytes, a line has at most {MAX_LINE:,}")
             continue
         try:
