@@ -104,8 +104,8 @@ def test_another_size_keeps_the_shape_where_the_network_has_none_of_its_own(tmp_
     with pytest.raises(UsageError, match="multiple of 8, got 100"):
         load(tmp_path / "any", size=100)
     convert("yolov1-kind", tmp_path / "fixed")
-    with pytest.raises(OpenLeptonError, match=r"expected \(B, 3, 96, 96\), each at least 1, got \(1, 3, 192, 192\)"):
-        load(tmp_path / "fixed", size=192)(np.zeros((50, 50, 3), np.uint8))
+    with pytest.raises(UsageError, match="takes images of 96 x 96 pixels alone, got 192"):
+        load(tmp_path / "fixed", size=192)
 
 
 def test_a_classifier_becomes_a_classifier(tmp_path: Path) -> None:

@@ -107,9 +107,10 @@ def test_an_error_in_between_leaves_what_was_written(tmp_path, picture, read_num
 
 
 WRITING = """
-import sys, time
+import signal, sys, time
 import numpy as np
 from openlepton.video.stream import VideoWriter
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent ignores
 with VideoWriter(sys.argv[1], fps=25) as writer:
     noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
     for index in range(10_000):
