@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from openlepton import load
 from openlepton.card import ModelCard, open_folder
 from openlepton.cli import run
-from openlepton.errors import CheckpointMismatch, CheckpointRefused, OpenLeptonError, OutputError, UsageError
+from openlepton.errors import CheckpointMismatch, CheckpointRefused, OutputError, UsageError
 from openlepton.hub.darknet import convert_darknet, read_names, save_darknet
 from openlepton.nets import NETS
 from openlepton.nets.darknet import Darknet
