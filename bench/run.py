@@ -4,7 +4,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-ALONE = ("darknet_cpu", "segmentation", "nms", "stages", "loading")
+ALONE = ("darknet_cpu", "segmentation", "classification", "nms", "stages", "loading")
 WITH_PEER = ("pipeline", "cold_start", "evaluation", "training", "tracking", "video_track", "serving")
 
 
