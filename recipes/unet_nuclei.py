@@ -42,7 +42,7 @@ NUCLEI = replace(
     freeze="4",  # what sees edges stands still: it costs most to train, and edges are edges
     batch=4,
     nominal_batch=4,
-    epochs=5,
+    epochs=8,
     lr=1.2e-3,
     warmup_bias_lr=1.2e-3,
     warmup_epochs=0.2,
@@ -170,7 +170,11 @@ DECODERS: Mapping[str, tuple[type[unet.UNet], tuple[int, ...]]] = {
 def build(name: str, *, classes: int) -> unet.UNet:
     """Return a fresh network of `DECODERS`."""
     kind, widths = DECODERS[name]
-    return kind(unet.Config("lite0", classes, widths))
+    network = kind(unet.Config("lite0", classes, widths))
+    stages, encoder = network.stages
+    for stage in stages[encoder:]:
+        unet.follow(stage)
+    return network
 
 
 def compare(data: str, out: Path, names: list[str], epochs: int) -> None:

@@ -57,6 +57,16 @@ class Step(nn.Module):
         return y
 
 
+def follow(fresh: nn.Module) -> None:
+    """Let batch norms follow what comes to them ten times as fast as the encoder's, which ImageNet has settled.
+
+    At the encoder's pace a training of a hundred steps would end while they still hold a third of what they began with.
+    """
+    for module in fresh.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
+
+
 class UNet(nn.Module):
     """A semantic segmenter; calling it gives logits for training, `decode` turns them into probabilities."""
 
@@ -72,6 +82,8 @@ class UNet(nn.Module):
             Step(cin, skip, cout)
             for cin, skip, cout in zip((channels[-1], *config.widths), channels[-2::-1], config.widths, strict=False)
         )
+        for step in self.steps:
+            follow(step)
         self.classifier = nn.Conv2d(config.widths[-1], config.classes, 1)
 
     @property
