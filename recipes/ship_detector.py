@@ -20,18 +20,23 @@ CHINESE = {
     "stop": "停车让行",
     "trafficlight": "红绿灯",
     "nucleus": "细胞核",
+    "background": "背景",
+    "boundary": "边界",
 }
-LABELS = {"yolov5n-seg-nuclei": ("nucleus",)}
+LABELS = {"yolov5n-seg-nuclei": ("nucleus",), "unet-lite0-nuclei": ("background", "nucleus", "boundary")}
 """What classes are called whose data set does not say."""
 DESCRIPTIONS = {
     "yolov5n-bccd": "YOLOv5n that counts blood cells on microscope images: platelets, red and white cells.",
     "yolov5n-roadsign": "YOLOv5n that finds crosswalk, speed limit and stop signs and traffic lights.",
     "yolov5n-seg-nuclei": "YOLOv5n with masks that outlines cell nuclei on microscope images, stained or fluorescent.",
+    "unet-lite0-nuclei": "U-Net on EfficientNet-Lite0 that tells background, cell nuclei and their boundaries apart, pixel by pixel.",
 }
+NUCLEI = "Data Science Bowl 2018, stage 1 (BBBC038v1 of the Broad Bioimage Benchmark Collection, CC0)"
 SOURCES = {
     "yolov5n-bccd": "BCCD Dataset (MIT)",
     "yolov5n-roadsign": "Kaggle's Road Sign Detection (CC0)",
-    "yolov5n-seg-nuclei": "Data Science Bowl 2018, stage 1 (BBBC038v1 of the Broad Bioimage Benchmark Collection, CC0)",
+    "yolov5n-seg-nuclei": NUCLEI,
+    "unet-lite0-nuclei": NUCLEI,
 }
 GRAPH = "model.onnx"
 
@@ -54,12 +59,16 @@ def described(card: ModelCard) -> dict[str, Any]:
         return {}
     note = "the best epoch was chosen on these same images"
     labels = LABELS.get(card.name, card.labels)
+    renamed = {f"IoU {old}": f"IoU {new}" for old, new in zip(card.labels, labels, strict=True)}
     return {
         "description": DESCRIPTIONS[card.name],
         "source": f"{card.source}; data: {SOURCES[card.name]}",
         "labels": labels,
         "labels_zh": tuple(CHINESE[label] for label in labels),
-        "metrics": tuple(metric.model_copy(update={"note": note}) for metric in card.metrics),
+        "metrics": tuple(
+            metric.model_copy(update={"name": renamed.get(metric.name, metric.name), "note": note})
+            for metric in card.metrics
+        ),
     }
 
 

@@ -122,11 +122,14 @@ def test_a_photograph_gives_what_the_contract_says(name, photo):
     outputs = model.runtime({"images": images[None]})
     scores = outputs["scores"]
     assert scores.shape[0] == 1
-    assert scores.shape[-1] == len(model.card.labels)
+    assert scores.shape[1 if model.card.task == "semantic" else -1] == len(model.card.labels)
     assert np.isfinite(scores).all()
     assert scores.min() >= 0
     assert scores.max() <= 1
-    if model.card.task == "classify":
+    if model.card.task == "semantic":
+        assert scores.shape[2:] == tuple(side // 2 for side in images.shape[1:])
+        np.testing.assert_allclose(scores.sum(1), 1, atol=1e-4)
+    elif model.card.task == "classify":
         assert scores.sum() == pytest.approx(1, abs=1e-4)
     elif model.card.task in ("detect", "segment"):
         assert outputs["boxes"].shape == (*scores.shape[:2], 4)
