@@ -29,7 +29,7 @@ DESCRIPTIONS = {
     "yolov5n-bccd": "YOLOv5n that counts blood cells on microscope images: platelets, red and white cells.",
     "yolov5n-roadsign": "YOLOv5n that finds crosswalk, speed limit and stop signs and traffic lights.",
     "yolov5n-seg-nuclei": "YOLOv5n with masks that outlines cell nuclei on microscope images, stained or fluorescent.",
-    "unet-lite0-nuclei": "U-Net on EfficientNet-Lite0 that tells background, cell nuclei and their boundaries apart, pixel by pixel.",
+    "unet-lite0-nuclei": "U-Net on EfficientNet-Lite0 telling background, cell nuclei and their boundaries apart, pixel for pixel.",
 }
 NUCLEI = "Data Science Bowl 2018, stage 1 (BBBC038v1 of the Broad Bioimage Benchmark Collection, CC0)"
 SOURCES = {
