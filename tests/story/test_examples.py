@@ -43,10 +43,26 @@ def home(tmp_path_factory, photos, yolov5n_folder):
         shutil.copy(photo, images / photo.name)
         (labels / f"{photo.stem}.txt").write_text("0 0.5 0.5 0.2 0.4\n")
     (folder / "my-data" / "classes.txt").write_text("person\n")
+    shutil.copy(sorted((ROOT / "tests" / "fixtures" / "nuclei" / "images").glob("*.jpg"))[1], folder / "cells.jpg")
+    for split in ("train", "val"):
+        for label in ("cat", "coffee"):
+            (folder / "my-classes" / split / label).mkdir(parents=True)
+            photo = next(photo for photo in photos if photo.stem == label)
+            shutil.copy(photo, folder / "my-classes" / split / label / photo.name)
     return folder
 
 
-SLOW = {"convert.py", "darknet.py", "drive.py", "evaluate.py", "train.py", "watch.py", "zones.py"}
+SLOW = {
+    "convert.py",
+    "darknet.py",
+    "drive.py",
+    "evaluate.py",
+    "few_shot.py",
+    "train.py",
+    "train_classifier.py",
+    "watch.py",
+    "zones.py",
+}
 IN_TENSORFLOW = {"between_frameworks.py", "lines_tensorflow.py"}
 WITHOUT = pytest.mark.skipif(find_spec("tensorflow") is None, reason="the extra tf is not installed")
 RUNS = [
