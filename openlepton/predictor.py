@@ -25,6 +25,7 @@ from openlepton.runtimes.cores import usable_cores
 from openlepton.runtimes.forms import chosen
 from openlepton.runtimes.onnx import OnnxRuntime
 from openlepton.runtimes.remembered import recall
+from openlepton.text.translate import Translator, open_translator
 from openlepton.vision.classify import Classify
 from openlepton.vision.detect import Detect
 from openlepton.vision.segment import Segment
@@ -126,9 +127,12 @@ def load(
     classes: Sequence[str | int] | None = None,
     agnostic: bool = False,
     top: int | None = None,
+    beam: int | None = None,
     limits: Limits = LIMITS,
-) -> Predictor[Any]:
+) -> Predictor[Any] | Any:
     """Return a predictor for a model that ships with the package, by name, or for a model folder.
+
+    What translates is a `Translator`: it is called like every predictor, with texts, and has the same methods and a card.
 
     Args:
         model: A name that `openlepton models` lists, or the path of a folder with a `card.toml`.
@@ -144,6 +148,7 @@ def load(
         classes: Names or ids of the classes to report; all by default.
         agnostic: Whether detections of different classes suppress each other too.
         top: How many classes a classification lists when it is printed.
+        beam: Of a translator: hypotheses kept at each step, 1 is greedy; what the card says by default.
         limits: The most bytes and pixels that an image may have.
 
     Raises:
@@ -158,6 +163,10 @@ def load(
     names = card.names(language)
     given = {"min_score": min_score, "max_iou": max_iou, "max_detections": max_detections}
     options = {name: value for name, value in given.items() if value is not None}
+    if card.task == "translate":
+        _refuse(card, runtime=runtime, size=size, classes=classes, agnostic=agnostic or None, top=top, **options)
+        return _translator(folder, beam, threads)
+    _refuse(card, beam=beam)
     task: Task[Detections] | Task[Classification] | Task[Segmentation]
     if card.task in ("detect", "segment"):
         _refuse(card, top=top)
@@ -214,6 +223,10 @@ def _opened(folder: ModelFolder, runtime: RuntimeFactory | str | None, threads: 
     precision = {"precision": form.precision} if ENGINES[form.engine].precisions else {}
     runner: Runtime = runtime_of(form.engine)(folder, threads=threads, **precision)
     return runner
+
+
+def _translator(folder: ModelFolder, beam: int | None, threads: int) -> Translator:
+    return open_translator(folder, beam=beam, threads=threads)
 
 
 def _held(task: Any, runtime: Runtime, size: int | None) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from openlepton import __version__
-from openlepton.cli import apps, datasets, images, models, serving, training, video
+from openlepton.cli import apps, datasets, images, models, serving, training, translating, video
 from openlepton.cli.tell import complain
 from openlepton.errors import OpenLeptonError, UsageError
 
@@ -15,6 +15,7 @@ COMMANDS = (
     images.detect,
     images.segment,
     images.classify,
+    translating.translate,
     models.models,
     models.convert,
     models.inspect,

@@ -12,7 +12,7 @@ import typer
 from openlepton.cli.tell import table
 from openlepton.errors import UsageError
 
-Precision = Literal["float32", "float16"]
+Precision = Literal["float32", "float16", "int8"]
 Epsilon = Literal["variance", "deviation"]
 Resize = Literal["letterbox", "stretch", "crop"]
 
@@ -47,8 +47,9 @@ def convert(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="What to read, and the model folder to make: net.pt OUT (YOLOv5, v5.0 to v7.0), or net.cfg net.weights OUT "
-            "(Darknet). FOLDER net.cfg net.weights writes a YOLOv3 or YOLOv1 for Darknet.",
+            help="What to read, and the model folder to make: net.pt OUT (YOLOv5, v5.0 to v7.0), net.cfg net.weights OUT "
+            "(Darknet), or hf:OWNER/NAME OUT (a Marian translator; its folder will do too). "
+            "FOLDER net.cfg net.weights writes a YOLOv3 or YOLOv1 for Darknet.",
             metavar="FILE... OUT",
         ),
     ],
@@ -65,7 +66,14 @@ def convert(
             help="Darknet: how images get the network's size (default: letterbox, YOLOv1 stretch, classifiers crop)."
         ),
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="How weights are stored in the graph.")] = "float32",
+    precision: Annotated[
+        Precision | None, typer.Option(help="How weights are stored (default: float32, a translator's int8).")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--from", help="Translators: the language read, such as en.")] = None,
+    target: Annotated[str | None, typer.Option("--to", help="Translators: the language written, such as zh.")] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="Translators of several languages: the piece that asks for one, >>cmn_Hans<<.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model folder that exists.")] = False,
 ) -> None:
     """Turn a foreign checkpoint into a model folder, running nothing that is in it; or a model into Darknet's files."""
@@ -78,15 +86,37 @@ def convert(
         print(f"{given[1]} and {out} written")
         return
     if len(paths) not in (2, 3) or (given[0].suffix == ".cfg") != (len(given) == 2):
-        raise UsageError("convert: expected net.pt OUT, net.cfg net.weights OUT, or FOLDER net.cfg net.weights")
+        raise UsageError(
+            "convert: expected net.pt OUT, net.cfg net.weights OUT, hf:OWNER/NAME OUT, or FOLDER net.cfg net.weights"
+        )
     if licence is None:
         raise UsageError("convert: --licence: the files do not say what licence the weights are under; give it as SPDX")
+    if len(given) == 1 and (given[0].is_dir() or str(given[0]).startswith("hf:")):
+        _convert_translator(
+            given[0],
+            out,
+            licence=licence,
+            languages=_pair(source, target),
+            prefix=prefix,
+            name=name,
+            quantization=precision or "int8",
+            overwrite=overwrite,
+        )
+        return
+    if source is not None or target is not None or prefix is not None or precision == "int8":
+        raise UsageError("convert: --from, --to, --prefix and --precision int8 are for translators")
     labels = None if names is None else read_names(names)
     if len(given) == 1:
         if epsilon != "variance" or resize is not None:
             raise UsageError("convert: --epsilon and --resize are for Darknet's files")
         card = from_yolov5(
-            given[0], out, licence=licence, name=name, labels=labels, weights_type=precision, overwrite=overwrite
+            given[0],
+            out,
+            licence=licence,
+            name=name,
+            labels=labels,
+            weights_type=precision or "float32",
+            overwrite=overwrite,
         )
     else:
         card = convert_darknet(
@@ -98,7 +128,7 @@ def convert(
             labels=labels,
             epsilon=epsilon,
             resize=resize,
-            weights_type=precision,
+            weights_type=precision or "float32",
             overwrite=overwrite,
         )
     difference = card.parity
@@ -107,6 +137,25 @@ def convert(
         boxes = "" if difference.boxes_px is None else f"{difference.boxes_px:.2g} px, "
         print(f"graph and network differ by at most {boxes}{difference.scores:.2g} in scores ({difference.inputs})")
     print(f"use it: openlepton {card.task} PHOTO --model {out}")
+
+
+def _pair(source: str | None, target: str | None) -> tuple[str, str] | None:
+    if source is None and target is None:
+        return None
+    if source is None or target is None:
+        raise UsageError("convert: --from and --to are given both or not at all")
+    return source, target
+
+
+def _convert_translator(given: Path, out: Path, **options: Any) -> None:
+    from openlepton.hub.marian import convert_marian
+
+    card = convert_marian(str(given).replace("\\", "/"), out, **options)
+    assert card.translate is not None
+    pair = f"--from {card.translate.source} --to {card.translate.target}"
+    megabytes = sum(facts.size for facts in card.files.values()) / 1e6
+    print(f"{out}: {card.architecture}, {megabytes:.1f} MB, licence {card.licence}")
+    print(f'use it: openlepton translate "..." {pair} --model {out}')
 
 
 def inspect(

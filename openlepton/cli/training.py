@@ -22,7 +22,9 @@ Framework = Literal["torch", "tensorflow"]
 
 def train(
     data: Annotated[str | None, typer.Option(help="A data set: folder, data.yaml or COCO .json.")] = None,
-    task: Annotated[str, typer.Option(help="detect, segment, semantic or classify (default: the model's).")] = "",
+    task: Annotated[
+        str, typer.Option(help="detect, segment, semantic, classify or translate (default: the model's).")
+    ] = "",
     model: Annotated[str, typer.Option(help="The architecture (default: the smallest of the task).")] = "",
     framework: Annotated[Framework, typer.Option(help="What computes; tensorflow needs the extra tf.")] = "torch",
     epochs: Annotated[int | None, typer.Option(min=1, help="How often every image is seen.")] = None,
@@ -60,8 +62,39 @@ def train(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network first; needs a C++ compiler.")
     ] = False,
+    source: Annotated[
+        str | None, typer.Option("--from", help="translate: the language read, a column of DATA.")
+    ] = None,
+    target: Annotated[str | None, typer.Option("--to", help="translate: the language written, a column too.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="translate: stop after so long.")] = None,
+    vocabulary: Annotated[int, typer.Option(min=300, help="translate: pieces of the tokenizer.")] = 8000,
+    width: Annotated[int, typer.Option(min=8, help="translate: width of the Transformer.")] = 256,
+    layers: Annotated[int, typer.Option(min=1, help="translate: layers that read, and layers that write.")] = 3,
 ) -> None:
-    """Train a model on your own images; leaves a model folder, best/, checkpoints to go on from, tables and pictures."""
+    """Train a model on your own images or texts; leaves a model folder, best/, checkpoints to go on from, and tables."""
+    if task == "translate":
+        from openlepton.cli.translating import train_translator
+
+        train_translator(
+            data=data,
+            source=source,
+            target=target,
+            out=run or out,
+            epochs=epochs,
+            minutes=minutes,
+            batch=batch,
+            lr=lr,
+            smoothing=smoothing,
+            precision=precision,
+            threads=threads,
+            seed=seed,
+            name=name,
+            licence=licence,
+            vocabulary=vocabulary,
+            width=width,
+            layers=layers,
+        )
+        return
     from openlepton.job import numbered
     from openlepton.train import suited
 

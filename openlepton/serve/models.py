@@ -170,6 +170,8 @@ def _attempt(predictor: Predictor[Any], item: Any) -> Outcome:
 
 
 def _open(name: str, threads: int, limits: Limits) -> Predictor[Any]:
+    if find(name).card.task == "translate":  # it has an engine of its own
+        return load(name, threads=threads)
     return load(name, runtime=partial(OnnxRuntime, threads=threads), **_limited(find(name).card.task, limits))
 
 

@@ -27,7 +27,7 @@ _MAX_AXES = 8
 
 def ports(predictor: Predictor[Any]) -> dict[str, list[dict[str, Any]]] | None:
     """Return the graph's inputs and outputs as the protocol describes tensors; None if the model is no single graph."""
-    runtime = predictor.runtime
+    runtime = getattr(predictor, "runtime", None)
     sides = {side: getattr(runtime, side, None) for side in ("inputs", "outputs")}
     if any(side is None for side in sides.values()):
         return None

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar, cast
@@ -96,11 +97,38 @@ def row_writer(
     if not isinstance(out, Path):
         yield _writer(out, form, columns)
         return
+    with _replacing(out) as file:
+        yield _writer(file, form, columns)
+
+
+@contextmanager
+def line_writer(out: Path | IO[str]) -> Iterator[Callable[[str], None]]:
+    """Give a function that writes one text as one line; the breaks in it become blanks.
+
+    A file appears when all is written, and replaces the one that was there; upon failure nothing changes.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+
+    def write(file: IO[str], text: str) -> None:
+        file.write(" ".join(text.splitlines()) + "\n")
+
+    if not isinstance(out, Path):
+        yield partial(write, out)
+        return
+    with _replacing(out) as file:
+        yield partial(write, file)
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[IO[str]]:
+    """Give a file to write that takes the place of `out` once all is written."""
     beside = out.with_name(f".{os.urandom(8).hex()}.part")
     try:
         try:
             with beside.open("x", encoding="utf-8", newline="") as file:
-                yield _writer(file, form, columns)
+                yield file
             beside.replace(out)
         except BaseException:
             beside.unlink(missing_ok=True)

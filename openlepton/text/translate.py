@@ -97,13 +97,15 @@ class Translator:
         done = iter(self._translated([part.pieces for part in flat]))
         return [self._joined(found, done) for found in parts]
 
-    def stream(self, texts: Iterable[str | OpenLeptonError]) -> Iterator[Translation | OpenLeptonError]:
-        """Yield a translation for each text, in order, or the error that it ended in; `TOGETHER` texts are held at a time.
+    def stream(
+        self, texts: Iterable[str | OpenLeptonError], *, together: int = TOGETHER
+    ) -> Iterator[Translation | OpenLeptonError]:
+        """Yield a translation for each text, in order, or the error that it ended in; `together` texts are held at a time.
 
         What comes as an error, as from a reader that met a broken line, goes through.
         """
         texts = iter(texts)
-        while group := list[Any](islice(texts, TOGETHER)):  # of callers without types, too
+        while group := list[Any](islice(texts, together)):  # of callers without types, too
             good = [text for text in group if isinstance(text, str)]
             done = iter(self.batch(good))
             for item in group:

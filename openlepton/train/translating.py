@@ -22,6 +22,7 @@ from torch.nn import functional
 from openlepton.errors import CheckpointRefused, DataError, UsageError
 from openlepton.files import write_atomic
 from openlepton.nets.transformer import BOS, PAD, Config, Transformer
+from openlepton.train.muon import Muon
 
 FORMAT = "openlepton-translator-1"
 STATE = "translator.safetensors"
@@ -141,7 +142,7 @@ def make_optimizers(network: Transformer, config: TranslateConfig) -> list[torch
         torch.optim.AdamW(rest, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     ]
     if matrices:
-        found.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.01, adjust_lr_fn="original"))
+        found.append(Muon(matrices, lr=config.muon_lr))
     for optimizer in found:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
