@@ -4,8 +4,8 @@
     python recipes/translators.py export MT en zh runs/en-zh OUT
 
 MT is a folder with Tatoeba's sentences, Python's documentation and TensorFlow's, each as `train`, `dev` and `test.tsv.gz` of
-English and Chinese. OUT is the model folder that ships. Needs the extras `train` and `text`, and `opencc` from PyPI, which makes the
-Chinese simplified.
+English and Chinese. OUT is the model folder that ships. Needs the extras `train` and `text`, and `opencc` from PyPI, which
+makes the Chinese simplified.
 
 An hour of one processor core is all the training there is, so most of it goes to Tatoeba: each epoch has all of its sentences and
 a changing share of the documentation's short ones.

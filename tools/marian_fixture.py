@@ -31,7 +31,11 @@ def spm(texts: list[str]) -> bytes:
     """Return a SentencePiece model of `texts`."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_writer=model, vocab_size=60, hard_vocab_limit=False, minloglevel=2,
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
         normalization_rule_name="identity",
     )
     return model.getvalue()

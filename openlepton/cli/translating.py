@@ -170,7 +170,7 @@ def _rows(
                     failed += result is None
                     if isinstance(row, Row) and result is not None:
                         found = dict(zip(COLUMNS, (result.text, round(result.score, 6)), strict=True))
-                        write_row((row.fields or {column: row.text}) | found)
+                        write_row(dict(row.fields or {column: row.text}) | found)
     return failed
 
 

@@ -19,6 +19,7 @@ from openlepton.errors import CheckpointMismatch, CheckpointRefused, OutputError
 from openlepton.hub.checkpoint import read_checkpoint
 from openlepton.hub.convert import draft_card, model_name
 from openlepton.hub.translators import UNKNOWN_FILES, Quantization, import_specs, set_linear, set_norm, write_translator
+from openlepton.text.translate import limit
 from openlepton.text.translate_tokens import SOURCE, TARGET
 
 HUB = "hf:"
@@ -108,7 +109,7 @@ def convert_marian(
         description=f"Marian Transformer that translates {pair[0]} to {pair[1]}",
         licence=licence,
         source=f"converted from {label} ({'the Hugging Face hub' if asked.startswith(HUB) else 'a local folder'})",
-        text=TextInput(languages=(pair[0],), max_tokens=min(int(marian.config["max_position_embeddings"]), 256)),
+        text=TextInput(languages=(pair[0],), max_tokens=readable(int(marian.config["max_position_embeddings"]))),
         translate=TranslateFacts(source=pair[0], target=pair[1], beam=4, prefix=_prefix(marian, pair[1], prefix)),
         files=UNKNOWN_FILES,
     )
@@ -215,6 +216,18 @@ def sinusoids(positions: int, width: int) -> Array:
     rates = 10_000.0 ** (-2.0 * np.arange(width // 2) / width)  # (width / 2)
     angles = np.arange(positions)[:, None] * rates  # (positions, width / 2)
     return np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)
+
+
+def readable(positions: int) -> int:
+    """Return how many pieces a model with so many positions may read, so that it has positions for all that it may write.
+
+    Raises:
+        CheckpointRefused: Not for one.
+    """
+    found = next((length for length in (128, 64, 32, 16) if limit(length) <= positions), None)
+    if found is None:
+        raise CheckpointRefused(f"max_position_embeddings is {positions}: at least {limit(1)} are needed")
+    return found
 
 
 def _set_attention(spec: Any, tensors: Mapping[str, Array], at: str, *, crossed: bool = False) -> None:

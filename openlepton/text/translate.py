@@ -152,10 +152,10 @@ class Translator:
         """Return what the engine says to each source; equal sources are translated once."""
         groups: dict[int, dict[tuple[str, ...], None]] = {}
         for source in sources:
-            groups.setdefault(_limit(len(source)), {})[source] = None
+            groups.setdefault(limit(len(source)), {})[source] = None
         known: dict[tuple[str, ...], _Sentence] = {}
-        for limit, group in groups.items():
-            known |= zip(group, self._run(list(group), limit), strict=True)
+        for most, group in groups.items():
+            known |= zip(group, self._run(list(group), most), strict=True)
         return [known[source] for source in sources]
 
     def _run(self, sources: list[tuple[str, ...]], limit: int) -> list[_Sentence]:
@@ -203,8 +203,8 @@ class Translator:
         return Translation("".join(text), score, source, target, complete)
 
 
-def _limit(length: int) -> int:
-    """Return how many pieces the translation of `length` may have: it depends on nothing else in the batch."""
+def limit(length: int) -> int:
+    """Return how many pieces the translation of `length` pieces may have: it depends on nothing else in the batch."""
     return 2 * (1 << max(math.ceil(math.log2(length)), 4)) + 16
 
 

@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
                     shapes.setdefault(weight.shape, []).append(weight)
             for shape, weights in shapes.items():
                 means = [self.state[weight].setdefault("mean", torch.zeros_like(weight)) for weight in weights]
-                grads = [weight.grad for weight in weights]
+                grads = [weight.grad for weight in weights if weight.grad is not None]
                 torch._foreach_lerp_(means, grads, 1 - group["momentum"])
                 moves = orthogonal(torch.stack(torch._foreach_lerp(grads, means, group["momentum"])))
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])

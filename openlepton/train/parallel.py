@@ -14,9 +14,10 @@ MAX_CHARACTERS = 4096
 
 
 def learn_pieces(texts: Iterable[str], vocabulary: int, *, threads: int = 1, seed: int = 0) -> bytes:
-    """Return a SentencePiece model (unigram, Kudo 2018) of at most `vocabulary` pieces, 256 of them for the bytes of rare characters.
+    """Return a SentencePiece model (unigram, Kudo 2018) of at most `vocabulary` pieces, 256 of them bytes.
 
-    The characters stay as they are: full-width punctuation is not folded into ASCII, as Unicode's NFKC would.
+    Rare characters are spelled in bytes. The others stay as they are: full-width punctuation is not folded into ASCII,
+    as Unicode's NFKC would.
 
     Raises:
         DataError: There is no text, or more different characters than pieces.

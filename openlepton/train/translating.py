@@ -26,6 +26,7 @@ from openlepton.train.muon import Muon
 
 FORMAT = "openlepton-translator-1"
 STATE = "translator.safetensors"
+_LONGEST_STEP_S = 60.0  # what took longer was a pause of the process, which the time of a training leaves out
 
 Encoded = tuple[Sequence[int], Sequence[int]]
 """Pieces of a source and of its target, without begin; the source ends with EOS, the target too."""
@@ -270,8 +271,8 @@ def fit(
     """
     path = out / STATE
     state = load_state(path, config) if path.exists() else fresh(config, start)
-    began = last = time.monotonic()
-    before, total, count = state.seconds, 0.0, 0
+    last = before = time.monotonic()
+    total, count = 0.0, 0
     out.mkdir(parents=True, exist_ok=True)
     while state.epoch < config.epochs and state.seconds < config.minutes * 60:
         random = np.random.default_rng((config.seed, state.epoch, state.step))
@@ -281,7 +282,9 @@ def fit(
             raise DataError(f"no pair of sentences has at most {config.max_length} pieces on both sides")
         for number, rows in enumerate(found):
             state.step += 1
-            state.seconds = before + time.monotonic() - began
+            now = time.monotonic()
+            state.seconds += min(now - before, _LONGEST_STEP_S)
+            before = now
             done = max((state.epoch + number / len(found)) / config.epochs, state.seconds / (config.minutes * 60))
             loss, pieces = _step(state, [pairs[row] for row in rows], config, pace(config, state.step, done))
             total, count = total + loss, count + pieces
