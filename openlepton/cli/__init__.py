@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from openlepton import __version__
-from openlepton.cli import apps, datasets, images, models, serving, training, translating, video
+from openlepton.cli import apps, datasets, exporting, images, models, serving, training, translating, video
 from openlepton.cli.tell import complain
 from openlepton.errors import OpenLeptonError, UsageError
 
@@ -19,6 +19,8 @@ COMMANDS = (
     models.models,
     models.convert,
     models.inspect,
+    exporting.export,
+    exporting.bench,
     training.train,
     training.evaluate,
     video.track,
