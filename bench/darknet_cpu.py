@@ -31,18 +31,20 @@ def main(peer_python: str = "", rounds: int = 5, repeat: int = 40, size: int = S
         convert_darknet(cfg, weights, model, licence="Apache-2.0")
         peers = {}
         if Path(opencv).exists():
-            peers["OpenCV 4", 1.0] = [[opencv], "darknet_opencv.py", *given, str(repeat), str(THREADS)]
+            peers["OpenCV 4", 1.0] = [[opencv], "darknet_opencv.py", *given, str(repeat), str(THREADS)], None
         else:
             print(f"OpenCV 4 left out: there is none at {opencv} (bench/README.md says how to install it)")
         if Path(LIBRARY).exists():
-            peers["Darknet", 20.0] = [[sys.executable], "darknet_original.py", *given, "2"]
+            original = [[sys.executable], "darknet_original.py", *given, "2"]
+            peers["Darknet", 20.0] = original, None  # Debian builds it with OpenMP
+            peers["Darknet, as its Makefile has it, with one thread", 20.0] = original, 1
         else:
             print(f"the original left out: there is no {LIBRARY} (Debian: apt-get install darknet)")
         ours, theirs = list[float](), {peer: list[float]() for peer in peers}
         for _ in range(rounds):
             ours.append(driver(OURS, "openlepton_graph.py", str(model), str(tensor), str(repeat), str(THREADS))["ms"])
-            for peer, command in peers.items():
-                theirs[peer].append(driver(*command)["ms"])
+            for peer, (command, threads) in peers.items():
+                theirs[peer].append(driver(*command, threads=threads)["ms"])
         what = f"yolov3-tiny at {size}, one image, tensor to boxes, {THREADS} threads"
         for (peer, target), times in theirs.items():
             print(ratio_table(f"{what} (Darknet: as it comes)", ours, times, "ms", target, peer))
