@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 ALONE = ("darknet_cpu", "segmentation", "classification", "nms", "stages", "loading")
-WITH_PEER = ("pipeline", "cold_start", "evaluation", "training", "tracking", "video_track", "serving")
+WITH_PEER = ("pipeline", "cold_start", "evaluation", "training", "tracking", "video_track", "serving", "translate")
 
 
 def main() -> None:

@@ -164,7 +164,7 @@ def load(
     given = {"min_score": min_score, "max_iou": max_iou, "max_detections": max_detections}
     options = {name: value for name, value in given.items() if value is not None}
     if card.task == "translate":
-        _refuse(card, runtime=runtime, size=size, classes=classes, agnostic=agnostic or None, top=top, **options)
+        _refuse(card, size=size, classes=classes, agnostic=agnostic or None, top=top, **options, runtime=runtime)
         return _translator(folder, beam, threads)
     _refuse(card, beam=beam)
     task: Task[Detections] | Task[Classification] | Task[Segmentation]

@@ -13,6 +13,7 @@ a changing share of the documentation's short ones.
 
 import argparse
 import gzip
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,12 @@ import opencc
 import torch
 
 from openlepton.files import write_atomic
+from openlepton.hub.folder import write_card
 from openlepton.nets.transformer import Config
 from openlepton.text.translate_tokens import PIECES
 from openlepton.train.parallel import encoded, learn_pieces, open_tokenizer
-from openlepton.train.translating import Encoded, TranslateConfig, fit, pairs_of
+from openlepton.train.translating import STATE, Encoded, TranslateConfig, fit, load_network, pairs_of, read_state
+from openlepton.train.translator import draft_translator, publish, score
 
 EVERYDAY, DOCUMENTS = "tatoeba_en_zh", ("pydocs_en_zh", "tfdocs_en_zh")
 VOCABULARY = 8000
@@ -32,6 +35,11 @@ DOCUMENT_PIECES = 40
 """Longest sentence of the documentation that is learned from."""
 DOCUMENT_PAIRS = 4000
 """Of them, how many an epoch has."""
+TESTS = {
+    "Tatoeba, test": f"{EVERYDAY}/test.tsv.gz",
+    "Python's documentation, test": f"{DOCUMENTS[0]}/test.tsv.gz",
+    "FLORES, dev: news and encyclopedia, what it was not made for": "eval/flores-dev.en-zh.tsv.gz",
+}
 
 Pairs = list[tuple[str, str]]
 
@@ -80,6 +88,36 @@ def train(data: Path, source: str, out: Path, minutes: float) -> None:
         print(row, flush=True)
 
 
+def export(data: Path, source: str, run: Path, out: Path) -> None:
+    """Write the model folder with the averaged weights of a run, measured on what nothing was learned from."""
+    simplified = opencc.OpenCC("t2s").convert
+    target = "zh" if source == "en" else "en"
+    pieces = (run / PIECES).read_bytes()
+    progress = json.loads(read_state(run / STATE)[1]["progress"])
+    dev = encoded(read(data / EVERYDAY / "dev.tsv.gz", simplified, source), open_tokenizer(pieces))
+    names = {"en": "English", "zh": "simplified Chinese"}
+    draft = draft_translator(
+        out.name,
+        (source, target),
+        licence="Apache-2.0",
+        source="trained on Tatoeba (CC BY 2.0 FR, by way of manythings.org), Python's documentation (PSF-2.0; its Chinese CC0-1.0) "
+        f"and TensorFlow's (Apache-2.0) for {progress['step']} steps, {round(progress['seconds'] / 60)} minutes of a shared core; "
+        f"made by: python recipes/translators.py train MT {source} {target} OUT",
+        description=f"A small Transformer that translates everyday sentences from {names[source]} to {names[target]}. "
+        "It knows neither news nor long sentences, and makes up what it does not know: read what it writes before you use it.",
+    )
+    card = publish(load_network(run / STATE), pieces, out, draft, check=dev[:64])
+    command = f"python recipes/translators.py export MT {source} {target} RUN OUT"
+    metrics = []
+    for label, path in TESTS.items():
+        if (data / path).exists():
+            metrics += score(out, read(data / path, simplified, source), data=label, command=command)
+    card = card.model_copy(update={"metrics": tuple(metrics)})
+    write_card(out, card)
+    for metric in metrics:
+        print(f"{metric.name} {metric.value} on {metric.data}", flush=True)
+
+
 def main() -> None:
     """Run what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -88,11 +126,16 @@ def main() -> None:
     parser.add_argument("source", choices=("en", "zh"))
     parser.add_argument("target", choices=("en", "zh"))
     parser.add_argument("out", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--minutes", type=float, default=65)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.what == "train":
         train(options.data, options.source, options.out, options.minutes)
+    elif options.folder is None:
+        parser.error("export: name the run, then the model folder to write")
+    else:
+        export(options.data, options.source, options.out, options.folder)
 
 
 if __name__ == "__main__":

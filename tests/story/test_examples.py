@@ -28,6 +28,7 @@ def home(tmp_path_factory, photos, yolov5n_folder):
     shutil.copy(ROOT / "tests" / "fixtures" / "yolov5" / "yolov5n.pt", folder / "yolov5n.pt")
     for suffix in ("cfg", "weights"):
         shutil.copy(ROOT / "tests" / "fixtures" / "darknet" / f"yolov3-kind.{suffix}", folder / f"yolov3.{suffix}")
+    shutil.copytree(ROOT / "tests" / "fixtures" / "translators" / "toy-en-zh", folder / "my-en-zh")
     (folder / "coco.names").write_text("person\nbicycle\ncar\n")
     for clip in (ROOT / "openlepton" / "assets" / "clips").glob("*.mp4"):
         shutil.copy(clip, folder / clip.name)
@@ -64,12 +65,16 @@ SLOW = {
     "zones.py",
 }
 IN_TENSORFLOW = {"between_frameworks.py", "lines_tensorflow.py"}
+TRANSLATES = {"translate.py"}
+WITHOUT_TEXT = pytest.mark.skipif(find_spec("ctranslate2") is None, reason="the extra text is not installed")
 WITHOUT = pytest.mark.skipif(find_spec("tensorflow") is None, reason="the extra tf is not installed")
 RUNS = [
     pytest.param(
         path,
         id=path.name,
-        marks=[pytest.mark.slow] * (path.name in SLOW) + [WITHOUT] * (path.name in IN_TENSORFLOW),
+        marks=[pytest.mark.slow] * (path.name in SLOW)
+        + [WITHOUT] * (path.name in IN_TENSORFLOW)
+        + [WITHOUT_TEXT] * (path.name in TRANSLATES),
     )
     for path in EXAMPLES
     if path.name not in SERVED
