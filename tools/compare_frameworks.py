@@ -1,4 +1,4 @@
-"""How far TensorFlow is from PyTorch, as the table of docs/tensorflow.md: the same weights, images and targets in both.
+"""How far TensorFlow is from PyTorch, as the table of docs/runtimes.md: the same weights, images and targets in both.
 
 python tools/compare_frameworks.py
 """

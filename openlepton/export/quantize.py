@@ -1,7 +1,7 @@
 """ONNX graphs in other arithmetic: weights as float32 or float16, and convolutions in int8 with ranges from real images.
 
 int8 is simulated as the standard says (QuantizeLinear and DequantizeLinear around a convolution), so that any engine may fuse it.
-The last convolution before each output stays in float32, and so does all that makes boxes and scores of what they give: a number
+Depthwise convolutions and the last one before each output stay in float32, and so does all that makes boxes and scores: a number
 between 0 and 640 has no room in eight bits.
 """
 
@@ -42,7 +42,7 @@ def halved(graph: bytes) -> bytes:
 
 
 def quantized(graph: bytes, inputs: Iterable[Mapping[str, Array]]) -> bytes:
-    """Return a graph whose convolutions compute in int8, but for the last ones.
+    """Return a graph whose convolutions compute in int8, but for depthwise and last ones.
 
     Weights have a scale for each output channel and seven bits: where a processor adds products of eight bits in pairs, sixteen
     bits would overflow. Ranges of what flows between layers are those that `inputs` (what the graph takes) show.
@@ -76,10 +76,24 @@ def quantized(graph: bytes, inputs: Iterable[Mapping[str, Array]]) -> bytes:
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=last_convolutions(onnx.load(wide).graph),
+            nodes_to_exclude=exact_convolutions(onnx.load(wide).graph),
             extra_options={"ActivationSymmetric": False, "DedicatedQDQPair": False},
         )
         return _plain(small.read_bytes())
+
+
+def exact_convolutions(graph: Any) -> list[str]:
+    """Return the names of the convolutions that stay in float32: the last ones, and depthwise ones.
+
+    What comes to a depthwise convolution, and what it gives, has another range in every channel, and one scale for all of them
+    leaves the narrow channels nothing.
+    """
+    depthwise = [
+        node.name
+        for node in graph.node
+        if node.op_type == CONVOLUTION and any(a.name == "group" and a.i > 1 for a in node.attribute)
+    ]
+    return sorted({*last_convolutions(graph), *depthwise})
 
 
 def last_convolutions(graph: Any) -> list[str]:
