@@ -49,6 +49,10 @@ SaveCrops = Annotated[bool, typer.Option("--save-crops", help="Write each detect
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist (an input never is).")]
 Lang = Annotated[Literal["en", "zh"], typer.Option(help="Language of the class names.")]
 Top = Annotated[int, typer.Option(min=1, help="How many classes are listed.")]
+Runtime = Annotated[
+    str | None,
+    typer.Option(help="What runs the model: an engine (openvino), a form (onnx-int8), or auto for the fastest."),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Images worked on at the same time (default: processors).")]
 
 
@@ -73,11 +77,12 @@ def detect(
     overlap: Overlap = 0.2,
     augment: Augment = False,
     merge: Merge = "nms",
+    runtime: Runtime = None,
     workers: Workers = None,
 ) -> None:
     """Find objects in images: print a table or JSON, write annotated pictures."""
     options: dict[str, Any] = {"min_score": min_score, "max_iou": max_iou, "max_detections": max_detections}
-    options |= {"classes": _split(classes), "agnostic": agnostic, "size": size, "language": lang}
+    options |= {"classes": _split(classes), "agnostic": agnostic, "size": size, "language": lang, "runtime": runtime}
     files = {"txt": save_txt, "confidence": save_conf, "crops": save_crops, "overwrite": overwrite}
     looks = {"tile": tile, "overlap": overlap, "augment": augment, "merge": merge}
     _main_job("detect", sources, model, options, out, no_images, as_json, files, workers, looks)
@@ -105,11 +110,12 @@ def segment(
     overlap: Overlap = 0.2,
     augment: Augment = False,
     merge: Merge = "nms",
+    runtime: Runtime = None,
     workers: Workers = None,
 ) -> None:
     """Find objects and their outlines, or the class of each pixel: print a table or JSON with masks, write annotated pictures."""
     options: dict[str, Any] = {"min_score": min_score, "max_iou": max_iou, "max_detections": max_detections}
-    options |= {"classes": _split(classes), "agnostic": agnostic, "size": size, "language": lang}
+    options |= {"classes": _split(classes), "agnostic": agnostic, "size": size, "language": lang, "runtime": runtime}
     files = {"txt": save_txt, "confidence": save_conf, "crops": save_crops, "masks": save_masks, "overwrite": overwrite}
     looks = {"tile": tile, "overlap": overlap, "augment": augment, "merge": merge}
     _main_job("segment", sources, model, options, out, no_images, as_json, files, workers, looks)
@@ -125,10 +131,11 @@ def classify(
     save_txt: SaveTxt = False,
     overwrite: Overwrite = False,
     lang: Lang = "en",
+    runtime: Runtime = None,
     workers: Workers = None,
 ) -> None:
     """Say what images show: print a table or JSON, write annotated pictures."""
-    options = {"top": top, "language": lang}
+    options = {"top": top, "language": lang, "runtime": runtime}
     files = {"txt": save_txt, "overwrite": overwrite}
     _main_job("classify", sources, None if model is None else [model], options, out, no_images, as_json, files, workers)
 
@@ -211,11 +218,8 @@ def _each(
 
 
 def _load(task: str, model: str | None, many: bool, options: dict[str, Any]) -> "Predictor[Any]":
-    from functools import partial
-
     from openlepton.hub.index import default, find
     from openlepton.predictor import load
-    from openlepton.runtimes.onnx import OnnxRuntime
 
     chosen = default(task) if model is None else model
     card = find(chosen).card
@@ -223,7 +227,7 @@ def _load(task: str, model: str | None, many: bool, options: dict[str, Any]) -> 
     if command != task:
         raise UsageError(f"--model: {card.name} is a model to {command} with: openlepton {command} ...")
     # Many images: each processor has a graph of its own, which is faster than all processors sharing one image.
-    return load(chosen, runtime=partial(OnnxRuntime, threads=1 if many else 0), **options)
+    return load(chosen, threads=1 if many else 0, **options)
 
 
 def _row(done: "Done") -> list[str]:

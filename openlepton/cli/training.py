@@ -162,6 +162,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images that go through the graph together.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Processor threads (default: one for each core).")] = 0,
+    runtime: Annotated[
+        str | None, typer.Option(help="What runs the model: an engine (openvino), a form (onnx-int8), or auto.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     plots: Annotated[Path | None, typer.Option(help="Write curves and a mosaic of predictions to this folder.")] = None,
 ) -> None:
@@ -171,13 +174,10 @@ def evaluate(
 
         evaluate_tracks(Path(model), Path(data), as_json=as_json)
         return
-    from functools import partial
-
     from openlepton.predictor import load
-    from openlepton.runtimes.onnx import OnnxRuntime
     from openlepton.train.lessons import lesson_for
 
-    predictor = load(model, size=size, runtime=partial(OnnxRuntime, threads=threads))
+    predictor = load(model, size=size, runtime=runtime, threads=threads)
     lesson = lesson_for(predictor.card.task)
     part = lesson.open(data)[split]
     with _counting("images") as progress:

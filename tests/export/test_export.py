@@ -193,3 +193,41 @@ def test_the_command_line_writes_compares_and_measures(tmp_path, capsys, monkeyp
     best = printed.split("keep the accuracy: ")[1].split()[0]
     assert name_of(chosen(open_folder(out).card, "auto", remembered=best)) == best
     assert np.isfinite(openlepton.load(out, runtime="auto")(NUCLEI / "images" / "n0002.jpg").scores).all()
+
+
+def test_commands_run_the_form_that_they_are_told(tmp_path, capsys):
+    import json
+
+    from openlepton.cli import run
+
+    export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
+    photo = str(NUCLEI / "images" / "n0051.jpg")
+
+    def scores(*options):
+        assert run(["segment", photo, "--model", str(tmp_path / "m"), "--json", *options]) == 0
+        return [one["score"] for one in json.loads(capsys.readouterr().out)["detections"]]
+
+    exact, rounded = scores(), scores("--runtime", "onnx-int8")
+    assert len(exact) > 10
+    assert exact == scores("--runtime", "onnx-float32")
+    assert exact != rounded
+    assert rounded[0] == pytest.approx(exact[0], abs=0.2)
+    assert run(["segment", photo, "--model", str(tmp_path / "m"), "--runtime", "litert"]) == 2
+    assert "openlepton export yolov5n-seg-nuclei --to litert" in capsys.readouterr().err
+
+
+def test_evaluate_measures_the_form_that_it_is_told(tmp_path, capsys):
+    import json
+
+    from openlepton.cli import run
+
+    export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
+
+    def measured(form):
+        assert run(["evaluate", str(tmp_path / "m"), str(NUCLEI), "--runtime", form, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["masks"]["ap"]
+
+    exact, rounded = measured("onnx-float32"), measured("onnx-int8")
+    assert exact > 0.2
+    assert exact != rounded
+    assert rounded == pytest.approx(exact, abs=0.05)
