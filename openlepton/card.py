@@ -197,7 +197,11 @@ class ModelCard(_Part):
     classify: ClassifyFacts | None = None
     semantic: SemanticFacts | None = None
     translate: TranslateFacts | None = None
-    files: Mapping[str, FileFacts] = Field(min_length=1)
+    members: Mapping[Language, Name] | None = Field(
+        default=None,
+        description="shipped models, by language, of which each text goes to one; such a card has no files",
+    )
+    files: Mapping[str, FileFacts] = {}
     parity: Parity | None = None
     metrics: tuple[Metric, ...] = ()
     forms: tuple[Form, ...] = ()
@@ -227,6 +231,8 @@ class ModelCard(_Part):
             raise ValueError("a card has a [semantic] table only when its task is semantic")
         self._check_text()
         self._check_forms()
+        if bool(self.files) == (self.members is not None):
+            raise ValueError("files: a card names at least one file, unless its members are models of their own")
         if not self.labels and self.task != "translate":
             raise ValueError(f"labels: a model whose task is {self.task} names at least 1 class")
         if self.task == "semantic" and len(self.labels) > UNKNOWN:
@@ -245,6 +251,10 @@ class ModelCard(_Part):
             raise ValueError(f"a card whose task is {self.task} has a {table}")
         if self.ngrams is not None and self.task != "classify-text":
             raise ValueError("a card has a [ngrams] table only when its task is classify-text")
+        if self.members is not None and (
+            self.task != "classify-text" or self.text is None or tuple(self.members) != self.text.languages
+        ):
+            raise ValueError("members: expected one for each of text.languages, of a card whose task is classify-text")
         if (self.task == "translate") != (self.translate is not None):
             raise ValueError("a card has a [translate] table exactly when its task is translate")
 

@@ -25,6 +25,9 @@ from openlepton.runtimes.cores import usable_cores
 from openlepton.runtimes.forms import chosen
 from openlepton.runtimes.onnx import OnnxRuntime
 from openlepton.runtimes.remembered import recall
+from openlepton.text.classify import ByLanguage, Scorer, TextClassifier, open_classifier
+from openlepton.text.encode import open_encoder
+from openlepton.text.linear import Linear, open_linear
 from openlepton.text.translate import Translator, open_translator
 from openlepton.vision.classify import Classify
 from openlepton.vision.detect import Detect
@@ -142,7 +145,8 @@ def load(
         threads: How many threads one call uses; 0 for one on each core. Many callers at once want 1.
         size: Longest side that a detector or segmenter sees, pixels; what the card says by default.
         language: Of the class names, `en` or `zh`.
-        min_score: Detections score more than this, 0..1; so do the classes of a classifier that reports any number of them.
+        min_score: Detections score more than this, 0..1; so do the classes of a classifier that reports any number of them, and
+            the `labels` of a text: where the classifier is less sure, there are none.
         max_iou: Detections of one class overlap by no more than this, 0..1.
         max_detections: The most detections in one image.
         classes: Names or ids of the classes to report; all by default.
@@ -167,6 +171,12 @@ def load(
         _refuse(card, size=size, classes=classes, agnostic=agnostic or None, top=top, **options, runtime=runtime)
         return _translator(folder, beam, threads)
     _refuse(card, beam=beam)
+    if card.task == "classify-text":
+        options.pop("min_score", None)
+        _refuse(card, size=size, classes=classes, agnostic=agnostic or None, **options)
+        return _text_classifier(
+            folder, runtime, threads, top=5 if top is None else top, min_score=min_score, language=language
+        )
     task: Task[Detections] | Task[Classification] | Task[Segmentation]
     if card.task in ("detect", "segment"):
         _refuse(card, top=top)
@@ -227,6 +237,33 @@ def _opened(folder: ModelFolder, runtime: RuntimeFactory | str | None, threads: 
 
 def _translator(folder: ModelFolder, beam: int | None, threads: int) -> Translator:
     return open_translator(folder, beam=beam, threads=threads)
+
+
+def _text_classifier(
+    folder: ModelFolder, runtime: RuntimeFactory | str | None, threads: int, **options: Any
+) -> TextClassifier | ByLanguage:
+    card = folder.card
+    if card.members is not None:
+        members = {
+            language: _member(find(name), runtime, threads, **options) for language, name in card.members.items()
+        }
+        return ByLanguage(card, members)
+    return _member(folder, runtime, threads, **options)
+
+
+def _member(folder: ModelFolder, runtime: RuntimeFactory | str | None, threads: int, **options: Any) -> TextClassifier:
+    card = folder.card
+    scorer: Scorer
+    if card.ngrams is None:
+        scorer = open_encoder(folder, _opened(folder, runtime, threads))
+    elif runtime is None or isinstance(runtime, str):
+        scorer = open_linear(folder)
+    else:
+        loaded: Any = runtime(folder)
+        if not isinstance(loaded, Linear):
+            raise UsageError(f"runtime: {card.name} is linear: there is no graph to run")
+        scorer = loaded
+    return open_classifier(card, scorer, **options)
 
 
 def _held(task: Any, runtime: Runtime, size: int | None) -> Any:

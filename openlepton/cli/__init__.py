@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from openlepton import __version__
-from openlepton.cli import apps, datasets, exporting, images, models, serving, training, translating, video
+from openlepton.cli import (
+    apps,
+    classifying,
+    datasets,
+    exporting,
+    images,
+    models,
+    serving,
+    training,
+    translating,
+    video,
+)
 from openlepton.cli.tell import complain
 from openlepton.errors import OpenLeptonError, UsageError
 
@@ -15,6 +26,8 @@ COMMANDS = (
     images.detect,
     images.segment,
     images.classify,
+    classifying.classify_text,
+    classifying.sentiment,
     translating.translate,
     models.models,
     models.convert,

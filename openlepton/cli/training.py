@@ -23,7 +23,8 @@ Framework = Literal["torch", "tensorflow"]
 def train(
     data: Annotated[str | None, typer.Option(help="A data set: folder, data.yaml or COCO .json.")] = None,
     task: Annotated[
-        str, typer.Option(help="detect, segment, semantic, classify or translate (default: the model's).")
+        str,
+        typer.Option(help="detect, segment, semantic, classify, classify-text or translate (default: the model's)."),
     ] = "",
     model: Annotated[str, typer.Option(help="The architecture (default: the smallest of the task).")] = "",
     framework: Annotated[Framework, typer.Option(help="What computes; tensorflow needs the extra tf.")] = "torch",
@@ -70,8 +71,27 @@ def train(
     vocabulary: Annotated[int, typer.Option(min=300, help="translate: pieces of the tokenizer.")] = 8000,
     width: Annotated[int, typer.Option(min=8, help="translate: width of the Transformer.")] = 256,
     layers: Annotated[int, typer.Option(min=1, help="translate: layers that read, and layers that write.")] = 3,
+    column: Annotated[str, typer.Option(help="classify-text: which column or key of DATA is the text.")] = "text",
 ) -> None:
     """Train a model on your own images or texts; leaves a model folder, best/, checkpoints to go on from, and tables."""
+    if task == "classify-text":
+        from openlepton.cli.classifying import train_text
+
+        train_text(
+            data=data,
+            model=model or pretrained or "",
+            out=out,
+            column=column,
+            multi_label=multi_label,
+            epochs=epochs,
+            batch=batch,
+            lr=lr,
+            threads=threads or 0,
+            seed=seed,
+            name=name,
+            licence=licence,
+        )
+        return
     if task == "translate":
         from openlepton.cli.translating import train_translator
 
@@ -174,7 +194,14 @@ def evaluate(
 
         evaluate_tracks(Path(model), Path(data), as_json=as_json)
         return
+    from openlepton.hub.index import find
     from openlepton.predictor import load
+
+    if find(model).card.task == "classify-text":
+        from openlepton.cli.classifying import evaluate_text
+
+        evaluate_text(model, data, split, threads=threads, as_json=as_json)
+        return
     from openlepton.train.lessons import lesson_for
 
     predictor = load(model, size=size, runtime=runtime, threads=threads)

@@ -16,6 +16,8 @@ DEFAULTS: Mapping[str, str] = {
     "classify": "efficientnet-lite0",
     "detect": "yolox-nano-voc20",
     "segment": "yolov5n-seg-nuclei",
+    "classify-text": "topics",
+    "sentiment": "sentiment",
 }
 """The model that a task uses unless the caller names one."""
 

@@ -1,11 +1,11 @@
-"""Whether a confidence of 0.7 is right seven times in ten."""
+"""Whether a confidence of 0.7 is right seven times in ten, and what to divide logits by so that it is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from openlepton.arrays import Array, Ints
+from openlepton.arrays import Array, Floats, Ints
 from openlepton.errors import ShapeError, UsageError
 from openlepton.metrics.matching import Matches
 from openlepton.results import Detections
@@ -86,6 +86,64 @@ def detection_calibration_error(
     gaps = np.abs(_means(rows, hits, counts) - _means(rows, scores, counts))
     enough = counts >= min_count
     return float(gaps[enough] @ counts[enough] / counts.sum()) if enough.any() else float("nan")
+
+
+def expected_calibration_error(scores: Floats, truth: Array, *, bins: int = 15) -> float:
+    """Return ECE, the mean of |accuracy - confidence| over bins of confidence, 0..1 (Guo et al. 2017, equation 3).
+
+    Args:
+        scores: `(N, C)` in 0..1.
+        truth: `(N,)` class ids, of which the most probable class is right or wrong; or `(N, C)` flags, where classes do not exclude
+            each other: then every score is a confidence of its own.
+        bins: Of equal width; 15 are the paper's.
+
+    Raises:
+        ShapeError: The arrays do not belong together.
+        UsageError: There is no bin.
+    """
+    if len(scores) != len(truth) or (truth.ndim == 2 and truth.shape != scores.shape):
+        raise ShapeError(f"scores and truth: expected the same rows, got {scores.shape} and {truth.shape}")
+    if truth.ndim == 2:
+        confidence, right = scores.ravel().astype(np.float64), truth.ravel().astype(np.float64)
+    else:
+        confidence, right = scores.max(1).astype(np.float64), (scores.argmax(1) == truth).astype(np.float64)
+    rows = _binned(confidence[:, None], bins)
+    counts = np.bincount(rows, minlength=bins)
+    gaps = np.abs(_means(rows, right, counts) - _means(rows, confidence, counts))
+    some = counts > 0
+    return float(gaps[some] @ counts[some] / counts.sum()) if some.any() else float("nan")
+
+
+def best_temperature(logits: Floats, truth: Array, *, low: float = 0.05, high: float = 20.0) -> float:
+    """Return what to divide logits by so that the truth is most probable (Guo et al. 2017, section 4.2).
+
+    The likelihood has one maximum; the golden section finds it, in logarithms of the temperature.
+
+    Args:
+        logits: `(N, C)`, or `(N, 1)` the logit of the second of two classes.
+        truth: `(N,)` class ids, or `(N, C)` flags where classes do not exclude each other.
+        low: The least temperature.
+        high: The highest.
+    """
+    share = (5**0.5 - 1) / 2
+    left, right = np.log(low), np.log(high)
+    while right - left > 1e-4:
+        width = share * (right - left)
+        if _surprise(logits / np.exp(right - width), truth) < _surprise(logits / np.exp(left + width), truth):
+            right = left + width
+        else:
+            left = right - width
+    return float(np.exp((left + right) / 2))
+
+
+def _surprise(logits: Floats, truth: Array) -> float:
+    """Return the mean negative logarithm of the probability of the truth, nats."""
+    values = logits.astype(np.float64)
+    if truth.ndim == 2 or values.shape[1] == 1:
+        signs = np.where(truth.reshape(values.shape), values, -values)
+        return float(np.logaddexp(0, -signs).mean())
+    raised = values - values.max(1, keepdims=True)
+    return float((np.log(np.exp(raised).sum(1)) - raised[np.arange(len(truth)), truth]).mean())
 
 
 def _counted(matches: Matches) -> tuple[Array, Array]:

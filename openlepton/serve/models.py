@@ -151,7 +151,12 @@ class Models:
             return loaded
         given: dict[str, Any] = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
         given |= _limited(loaded.card.task, self._setup.limits)
-        return load(self._names[model], runtime=lambda _: loaded.runtime, **given)
+        kept = loaded.runtime
+        return load(
+            self._names[model],
+            runtime=lambda folder: kept[folder.card.name] if isinstance(kept, Mapping) else kept,
+            **given,
+        )
 
 
 def row(predictor: Predictor[Any], result: Any, source: str | None = None) -> bytes:
@@ -170,7 +175,7 @@ def _attempt(predictor: Predictor[Any], item: Any) -> Outcome:
 
 
 def _open(name: str, threads: int, limits: Limits) -> Predictor[Any]:
-    if find(name).card.task == "translate":  # it has an engine of its own
+    if find(name).card.task in TEXT:  # they have engines of their own
         return load(name, threads=threads)
     return load(name, runtime=partial(OnnxRuntime, threads=threads), **_limited(find(name).card.task, limits))
 
