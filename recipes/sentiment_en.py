@@ -67,7 +67,8 @@ def publish(arguments: argparse.Namespace) -> None:
         licence="Apache-2.0",
         description="Sentiment of English film reviews, by MiniLM-L6, fine-tuned.",
         source="all-MiniLM-L6-v2 (Apache-2.0), fine-tuned by OpenLepton on phrases of SST-2 (Stanford Sentiment Treebank, "
-        "published for research): about 0.7 of a pass over 24,756 of the phrases of train, none of them a text of test; test is the GLUE dev set",
+        "published for research): about 0.7 of a pass over 24,756 of the phrases of train, none of them a text of test; "
+        "test is the GLUE dev set",
         command="python recipes/sentiment_en.py publish ENCODER SST2 runs/sentiment-en --to zoo/sentiment-en",
     )
     network = load_network(arguments.out / STATE)
