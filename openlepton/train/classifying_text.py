@@ -14,7 +14,7 @@ import safetensors.numpy
 import torch
 
 from openlepton.arrays import Array, Floats, Tensors
-from openlepton.card import CONTRACT, ClassifyFacts, Metric, ModelCard, Parity, TextInput, file_facts
+from openlepton.card import CONTRACT, ClassifyFacts, Form, Metric, ModelCard, Parity, TextInput, file_facts
 from openlepton.errors import OutputError
 from openlepton.files import write_atomic
 from openlepton.hub.convert import draft_card, model_name
@@ -187,6 +187,7 @@ def publish_encoder(
         "architecture": "bert",
         "parity": Parity(scores=difference, inputs=inputs),
         "metrics": metrics,
+        "forms": (Form(engine="onnx", precision="int8", files=(GRAPH,)),) if chosen is small else (),
     }
     draft["text"] = draft["text"].model_copy(update={"max_tokens": max_tokens})
     files = {GRAPH: chosen, TOKENIZER: tokenizer}
