@@ -14,7 +14,7 @@ import safetensors.numpy
 import torch
 
 from openlepton.arrays import Array, Floats, Tensors
-from openlepton.card import CONTRACT, ClassifyFacts, Form, Metric, ModelCard, Parity, TextInput, file_facts
+from openlepton.card import CONTRACT, ClassifyFacts, Metric, ModelCard, Parity, TextInput, file_facts
 from openlepton.errors import OutputError
 from openlepton.files import write_atomic
 from openlepton.hub.convert import draft_card, model_name
@@ -24,7 +24,7 @@ from openlepton.metrics.calibration import best_temperature, expected_calibratio
 from openlepton.metrics.classification import ClassificationReport, TagReport, classification_report, tag_report
 from openlepton.nets.bert import Bert
 from openlepton.nets.export import open_graph
-from openlepton.nets.export_text import export_encoder, quantized, text_parity
+from openlepton.nets.export_text import export_encoder, stored_int8, text_parity
 from openlepton.text.encode import Encoder
 from openlepton.text.labelled import Labelled, read_labelled
 from openlepton.text.languages import language_of
@@ -160,7 +160,7 @@ def publish_encoder(
     tests: Mapping[str, Labelled] | None = None,
     tell: Tell = lambda _: None,
 ) -> TrainedText:
-    """Write the model folder of a trained encoder: a graph in float32, or in int8 where that keeps the accuracy on dev.
+    """Write the model folder of a trained encoder: a graph whose weights are float32, or int8 where that keeps the accuracy on dev.
 
     The temperature is that of dev. The accuracy is kept where int8 is right as often as float32, but for half a percent.
     """
@@ -172,7 +172,7 @@ def publish_encoder(
     graph = export_encoder(network)
     some = [padded(encoded[:16]), padded(sorted(encoded, key=len)[-4:])]
     difference = text_parity(network, graph, some, tolerance=1e-4)
-    small = quantized(graph)
+    small = stored_int8(graph)
 
     def scores(data: bytes) -> Scores:
         return Encoder(tokens, _Session(data), len(dev.names))
@@ -187,7 +187,6 @@ def publish_encoder(
         "architecture": "bert",
         "parity": Parity(scores=difference, inputs=inputs),
         "metrics": metrics,
-        "forms": (Form(engine="onnx", precision="int8", files=(GRAPH,)),) if chosen is small else (),
     }
     draft["text"] = draft["text"].model_copy(update={"max_tokens": max_tokens})
     files = {GRAPH: chosen, TOKENIZER: tokenizer}
