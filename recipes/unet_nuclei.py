@@ -52,18 +52,18 @@ NUCLEI = replace(
 )
 
 
-class Dense(unet.UNet):
-    """The U-Net with one ordinary 3x3 convolution in each step, as in the paper, narrower for the same cost."""
+class Depthwise(unet.UNet):
+    """The U-Net that convolves depthwise and then 1x1 in each step, wider for the same cost."""
 
     def __init__(self, config: unet.Config) -> None:
         super().__init__(config)
         for step in self.steps:
-            step.depthwise, narrow = nn.Identity(), step.project.conv
-            step.project = ConvNorm(narrow.in_channels, narrow.out_channels, 3)
+            wide, narrow = step.conv.conv.in_channels, step.conv.conv.out_channels
+            step.conv = nn.Sequential(ConvNorm(wide, wide, 3, groups=wide), ConvNorm(wide, narrow))
 
 
-class Quarter(unet.UNet):
-    """The U-Net without its last step: logits at a quarter of the image's height and width."""
+class Quarter(Depthwise):
+    """The same without its last step: logits at a quarter of the image's height and width."""
 
     def __init__(self, config: unet.Config) -> None:
         super().__init__(config)
@@ -157,11 +157,12 @@ class DeepLab(unet.UNet):
         return logits
 
 
+WIDE = (128, 64, 48, 32)
 DECODERS: Mapping[str, tuple[type[unet.UNet], tuple[int, ...]]] = {
     "unet-lite0": (unet.UNet, unet.Config("lite0").widths),
-    "unet-lite0 dense": (Dense, (96, 64, 32, 24)),
+    "unet-lite0 depthwise": (Depthwise, WIDE),
     "unet-lite0 added": (Added, (96, 64, 48, 32)),
-    "unet-lite0 quarter": (Quarter, unet.Config("lite0").widths),
+    "unet-lite0 depthwise quarter": (Quarter, WIDE),
     "deeplab-lite0": (DeepLab, unet.Config("lite0").widths),
 }
 """What was compared: the network, and the widths of its steps."""

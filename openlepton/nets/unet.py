@@ -1,7 +1,8 @@
 """A U-Net (Ronneberger et al. 2015) over EfficientNet-Lite: a class for each pixel, on small machines.
 
 The encoder is EfficientNet-Lite without its last stage, under the same tensor names, so that weights for ImageNet go in by name.
-Each step of the decoder doubles the map, joins it with what the encoder saw at that size, and convolves depthwise and then 1x1.
+Each step of the decoder doubles the map, joins it with what the encoder saw at that size, and convolves once. Decoders that
+convolve depthwise, add, stop earlier, or are DeepLabV3+'s were compared with it: recipes/unet_nuclei.py, docs/segment.md.
 """
 
 import copy
@@ -33,7 +34,7 @@ class Config:
 
     encoder: str
     classes: int = 2
-    widths: tuple[int, ...] = (128, 64, 48, 32)
+    widths: tuple[int, ...] = (96, 64, 32, 24)
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -47,13 +48,12 @@ class Step(nn.Module):
 
     def __init__(self, cin: int, skip: int, cout: int) -> None:
         super().__init__()
-        self.depthwise = ConvNorm(cin + skip, cin + skip, 3, groups=cin + skip)
-        self.project = ConvNorm(cin + skip, cout)
+        self.conv = ConvNorm(cin + skip, cout, 3)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Return `(B, out, 2 * H, 2 * W)`."""
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")  # (B, in, 2 * H, 2 * W)
-        y: Tensor = self.project(self.depthwise(torch.cat((x, skip), 1)))
+        y: Tensor = self.conv(torch.cat((x, skip), 1))
         return y
 
 

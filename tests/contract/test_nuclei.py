@@ -80,7 +80,7 @@ def test_the_class_map_reaches_on_a_few_images_what_it_reached_there(paint):
     done = lesson.evaluate(paint, lesson.open(NUCLEI)["val"])
     assert done.report.names == ("background", "nucleus", "boundary")
     assert done.metrics == pytest.approx(
-        {"mIoU": 0.727, "pixel accuracy": 0.941, "IoU background": 0.956, "IoU nucleus": 0.790, "IoU boundary": 0.435},
+        {"mIoU": 0.734, "pixel accuracy": 0.945, "IoU background": 0.960, "IoU nucleus": 0.800, "IoU boundary": 0.442},
         abs=0.005,
     )
     card = {metric.name: metric.value for metric in paint.card.metrics}
