@@ -58,6 +58,7 @@ SLOW = {
     "darknet.py",
     "drive.py",
     "evaluate.py",
+    "export.py",
     "few_shot.py",
     "train.py",
     "train_classifier.py",
@@ -65,7 +66,7 @@ SLOW = {
     "zones.py",
 }
 IN_TENSORFLOW = {"between_frameworks.py", "lines_tensorflow.py"}
-TRANSLATES = {"translate.py"}
+TRANSLATES = {"texts.py", "translate.py"}
 WITHOUT_TEXT = pytest.mark.skipif(find_spec("ctranslate2") is None, reason="the extra text is not installed")
 WITHOUT = pytest.mark.skipif(find_spec("tensorflow") is None, reason="the extra tf is not installed")
 RUNS = [
