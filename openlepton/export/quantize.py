@@ -5,8 +5,10 @@ Depthwise convolutions and the last one before each output stay in float32, and 
 between 0 and 640 has no room in eight bits.
 """
 
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def quantized(graph: bytes, inputs: Iterable[Mapping[str, Array]]) -> bytes:
             """Return the next, or None after the last."""
             return next(self.inputs, None)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _silent():
         wide, small = Path(folder) / "wide.onnx", Path(folder) / "int8.onnx"
         wide.write_bytes(widened(graph))
         quantize_static(
@@ -80,6 +82,18 @@ def quantized(graph: bytes, inputs: Iterable[Mapping[str, Array]]) -> bytes:
             extra_options={"ActivationSymmetric": False, "DedicatedQDQPair": False},
         )
         return _plain(small.read_bytes())
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what the quantiser advises its developers from the terminal; what fails is raised all the same."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def exact_convolutions(graph: Any) -> list[str]:
