@@ -151,12 +151,10 @@ class Models:
             return loaded
         given: dict[str, Any] = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
         given |= _limited(loaded.card.task, self._setup.limits)
-        kept = loaded.runtime
-        return load(
-            self._names[model],
-            runtime=lambda folder: kept[folder.card.name] if isinstance(kept, Mapping) else kept,
-            **given,
-        )
+        kept = getattr(loaded, "runtime", None)
+        if kept is not None:  # a translator has an engine of its own
+            given["runtime"] = lambda folder: kept[folder.card.name] if isinstance(kept, Mapping) else kept
+        return load(self._names[model], **given)
 
 
 def row(predictor: Predictor[Any], result: Any, source: str | None = None) -> bytes:
