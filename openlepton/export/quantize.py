@@ -14,7 +14,7 @@ from typing import Any
 
 from openlepton.arrays import Array
 from openlepton.errors import missing_extra
-from openlepton.offline import import_onnxruntime
+from openlepton.offline import import_onnxruntime, import_quantization
 
 CONVOLUTION = "Conv"
 
@@ -53,9 +53,9 @@ def quantized(graph: bytes, inputs: Iterable[Mapping[str, Array]]) -> bytes:
         MissingExtra: onnx is not installed.
     """
     onnx = _onnx()
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    tools = import_quantization()
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
         """Gives the calibration one input after the other."""
 
         def __init__(self) -> None:
@@ -68,16 +68,16 @@ def quantized(graph: bytes, inputs: Iterable[Mapping[str, Array]]) -> bytes:
     with tempfile.TemporaryDirectory() as folder, _silent():
         wide, small = Path(folder) / "wide.onnx", Path(folder) / "int8.onnx"
         wide.write_bytes(widened(graph))
-        quantize_static(
+        tools.quantize_static(
             str(wide),
             str(small),
             Reader(),
-            quant_format=QuantFormat.QDQ,
+            quant_format=tools.QuantFormat.QDQ,
             op_types_to_quantize=[CONVOLUTION],
             per_channel=True,
             reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            activation_type=tools.QuantType.QUInt8,
+            weight_type=tools.QuantType.QInt8,
             nodes_to_exclude=exact_convolutions(onnx.load(wide).graph),
             extra_options={"ActivationSymmetric": False, "DedicatedQDQPair": False},
         )

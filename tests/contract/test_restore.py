@@ -111,7 +111,9 @@ def test_settled_norms_know_the_images_and_change_nothing_even_in_training() -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", models(), ids=lambda folder: folder.card.name)
+@pytest.mark.parametrize(
+    "folder", [one for one in models() if one.card.input is not None], ids=lambda folder: folder.card.name
+)
 def test_every_model_that_ships_can_be_trained_on(folder: Any) -> None:
     card = folder.card
     anchors = card.detect.anchors if card.detect is not None else ()
@@ -135,7 +137,7 @@ def test_every_model_that_ships_can_be_trained_on(folder: Any) -> None:
 @pytest.mark.slow
 def test_the_graph_of_another_network_is_refused() -> None:
     graph = export_onnx(learned("unet-lite0"), (SIDE, SIDE))
-    with pytest.raises(CheckpointMismatch, match=r"classifier.weight is \(3, 32, 1, 1\), expected \(5, 32, 1, 1\)"):
+    with pytest.raises(CheckpointMismatch, match=r"classifier.weight is \(3, 24, 1, 1\), expected \(5, 24, 1, 1\)"):
         restore(graph, fresh("unet-lite0", 0, classes=5))
     with pytest.raises(CheckpointMismatch, match=r"expected \(8, 32, 1, 1\)"):
         restore(graph, fresh("efficientnet-lite0", 0))
