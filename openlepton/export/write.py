@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +93,15 @@ def export(
         facts = {GRAPH: folder.card.files[GRAPH]} | {file: file_facts(content) for file, content in files.items()}
         draft = folder.card.model_copy(update={"files": facts, "forms": (form,)})
         write_card(staged, draft)
-        limits = {"runtime": name_of(form)}
-        original, other = load(folder.path, runtime=partial(OnnxRuntime)), load(staged, **limits)  # type: ignore[arg-type]
+        original, other = load(folder.path, runtime=OnnxRuntime), load(staged, runtime=name_of(form))
         measured = None if data is None else _measured(original, other, Path(data), split, progress)
         result = compared(original, other, chosen, TOLERANCES[form.precision], what=told[0], measured=measured)
     if not result.keeps and not force:
         raise ParityFailed(f"{folder.card.name}: {name_of(form)} is too far from the original: {report(form, result)}")
     form = form.model_copy(update={"compared": result})
-    kept = {file for one in others for file in one.files} | {GRAPH} | set(before.files)
-    stale = {file for one in before.forms if one not in others for file in one.files} - {
-        file for one in others for file in one.files
-    }
-    left = {file: facts for file, facts in before.files.items() if file in kept - stale}
+    used = {file for one in others for file in one.files}
+    stale = {file for one in before.forms if one not in others for file in one.files} - used
+    left = {file: facts for file, facts in before.files.items() if file not in stale}
     card = before.model_copy(
         update={
             "files": left | {file: file_facts(content) for file, content in files.items()},
@@ -148,8 +145,6 @@ def _size(card: ModelCard, size: int | None) -> tuple[int, int]:
 
 def _held(task: Any, size_hw: tuple[int, int]) -> Any:
     """Return `task` so that every image becomes one of that height and width."""
-    from dataclasses import replace
-
     if task.input.resize == "crop":
         return task
     return replace(task, input=task.input.model_copy(update={"size": max(size_hw), "size_hw": size_hw}))
@@ -168,7 +163,7 @@ def _images(
         told = f"{len(found)} photographs that ship with OpenLepton"
         return found, found, (told, "photographs that ship with OpenLepton")
     place = Path(data)
-    plain = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES) if place.is_dir() else []
+    plain = _pictures(place)
     if plain:
         return plain[:images], plain[:calibration], (f"{min(images, len(plain))} images of {place.name}", place.name)
     from openlepton.data.datasets import open_dataset
@@ -186,6 +181,11 @@ def _images(
     return lists[0], lists[1], (f"{len(lists[0])} images of {place.name} {split}", f"{place.name} {other}")
 
 
+def _pictures(place: Path) -> list[Path]:
+    """Return the images that lie in a folder; none where it is a data set's folder or file."""
+    return sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES) if place.is_dir() else []
+
+
 def _measured(
     original: Any, other: Any, data: Path, split: str, progress: Callable[[int, int], None] | None
 ) -> tuple[str, float, float, str] | None:
@@ -193,7 +193,7 @@ def _measured(
     from openlepton.data.datasets import open_dataset
     from openlepton.vision.detect import Detect
 
-    if any(path.suffix.lower() in SUFFIXES for path in data.iterdir()) or not isinstance(original.task, Detect):
+    if _pictures(data) or not isinstance(original.task, Detect):
         return None
     from openlepton.train.evaluate import Pair, evaluate
 
