@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from openlepton.cli.tell import complain, note, table
-from openlepton.errors import UsageError, VideoUnreadable
+from openlepton.errors import ModelNotFound, UsageError, VideoUnreadable
 
 if TYPE_CHECKING:
     from openlepton.apps.events import Event
@@ -108,7 +108,9 @@ def drive(
     camera: Annotated[Path | None, typer.Option(help="Calibration of the camera, see docs/driving.md.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A detector; repeatable, all look at each frame (default: the general one and road signs)."),
+        typer.Option(
+            help="A detector; repeatable, all look at each frame (default: the general one and that of signs)."
+        ),
     ] = None,
     min_score: MinScore = None,
     size: Size = None,
@@ -122,10 +124,9 @@ def drive(
 ) -> None:
     """Look at the road through recordings: distances, time to collision, warnings. Not for driving by."""
     from openlepton.apps.dashcam import read_dashcam
-    from openlepton.apps.driving import ROADSIGNS, UNCALIBRATED
+    from openlepton.apps.driving import UNCALIBRATED
     from openlepton.apps.driving import drive as drive_sources
     from openlepton.apps.sources import is_live, named
-    from openlepton.hub.index import default
     from openlepton.interrupt import Interrupt
     from openlepton.job import numbered
     from openlepton.video.tracker import make_tracker
@@ -134,7 +135,7 @@ def drive(
     calibration = UNCALIBRATED if camera is None else read_dashcam(camera)
     if camera is None:
         note("no --camera: distances assume a view of 60 degrees and come from heights of boxes alone")
-    loaded = [_detector(name, tracker, min_score, size) for name in model or [default("detect"), ROADSIGNS]]
+    loaded = [_detector(name, tracker, min_score, size) for name in model or _road_models()]
     detectors, sure = [detector for detector, _ in loaded], min(score for _, score in loaded)
     labels_zh = {label: zh for detector in detectors for label, zh in _labels_zh(detector).items()}
     folder = out or numbered(Path("runs") / "drive")
@@ -165,6 +166,23 @@ def drive(
         print(f"{frames} frames in {seconds:.1f} s ({frames / max(seconds, 1e-9):.1f} a second); see {folder}")
     if interrupt.asked or streams_told.failed:
         raise typer.Exit(130 if interrupt.asked else 1)
+
+
+def _road_models() -> list[str]:
+    """Return the general detector and, where it is there, that of signs; say so where it is not."""
+    from openlepton.apps.driving import ROADSIGNS
+    from openlepton.hub.index import default, find
+
+    general = default("detect")
+    try:
+        find(ROADSIGNS)
+    except ModelNotFound:
+        note(
+            f"signs are not looked for: this release ships no {ROADSIGNS}; "
+            f"name one of your own: --model {general} --model FOLDER"
+        )
+        return [general]
+    return [general, ROADSIGNS]
 
 
 def _detector(

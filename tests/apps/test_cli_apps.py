@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import openlepton
+from openlepton.apps import driving
 from openlepton.apps.sources import free, is_live, named
 from openlepton.cli import run
 from openlepton.errors import UsageError
@@ -66,6 +67,18 @@ def test_two_models_look_at_the_same_frames(tmp_path, capsys):
     assert len(steps) == 14
     assert {item["method"] for step in steps for item in step["objects"]} <= {"height", ""}
     assert not list(tmp_path.glob("*.mp4"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signs", "missing"), [("yolov5n-bccd", False), ("no-model-of-signs", True)])
+def test_signs_are_looked_for_where_their_model_is_there(signs, missing, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(driving, "ROADSIGNS", signs)
+    assert run(words("drive", CLIPS / "road.mp4", "--out", tmp_path, "--no-video", "--every", "15", "--json")) == 0
+    captured = capsys.readouterr()
+    assert ("signs are not looked for: this release ships no no-model-of-signs" in captured.err) == missing
+    steps = [json.loads(line) for line in captured.out.splitlines()]
+    assert len(steps) == 7
+    assert any(item["group"] == "vehicle" for step in steps for item in step["objects"])
 
 
 @pytest.mark.slow
