@@ -1,6 +1,7 @@
-"""Trackers alone: updates a second against the peer `trackers`.
+"""Trackers alone: processor time of an update against the peers `trackers` and, before ByteTrack left it, `supervision`.
 
-`tracking.py PEER_PYTHON [DETECTIONS]`: DETECTIONS is a file of MOTChallenge (or .gz of one), a made crowd of 27 boxes by default.
+`tracking.py PEER_PYTHON [DETECTIONS [SUPERVISION_PYTHON]]`: DETECTIONS is a file of MOTChallenge (or .gz of one), a made crowd of
+27 boxes by default; SUPERVISION_PYTHON has `supervision` 0.26.
 """
 
 import gzip
@@ -42,19 +43,23 @@ def unpacked(source: str, folder: Path) -> Path:
     return path
 
 
-def main(peer_python: str = "", detections: str = "", rounds: int = 5) -> None:
-    """Print the ratios, ours and the peer's in turn."""
+def main(peer_python: str = "", detections: str = "", supervision_python: str = "", rounds: int = 5) -> None:
+    """Print the ratios, ours and the peers' in turn."""
     with tempfile.TemporaryDirectory() as name:
         path = unpacked(detections, Path(name))
-        for tracker in TRACKERS:
+        contests = [("trackers", peer_python, tracker) for tracker in TRACKERS]
+        for peer_name, python, tracker in (*contests, ("supervision", supervision_python, "bytetrack")):
+            has_peer = Path(python).is_file()
+            if not has_peer and peer_name == "supervision":
+                continue
             ours, peer = [], []
             for _ in range(rounds):
                 ours.append(driver(OURS, "openlepton_tracking.py", str(path), tracker, threads=1)["us"])
-                if Path(peer_python).is_file():
-                    peer.append(driver([peer_python], "trackers_tracking.py", str(path), tracker, threads=1)["us"])
+                if has_peer:
+                    peer.append(driver([python], f"{peer_name}_tracking.py", str(path), tracker, threads=1)["us"])
             title = f"{tracker}: one update, {detections or 'a made crowd'}"
             if peer:
-                print(ratio_table(title, ours, peer, "us", TARGET if tracker == "bytetrack" else 1.0, "trackers"))
+                print(ratio_table(title, ours, peer, "us", TARGET if tracker == "bytetrack" else 1.0, peer_name))
             else:
                 print(f"{title}: {min(ours):.0f} to {max(ours):.0f} us")
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from openlepton.apps.dashcam import SPAN_S, Dashcam, Lens, growth
-from openlepton.apps.events import Episodes, Event
+from openlepton.apps.events import Episodes, Event, reasons
 from openlepton.apps.rules import Rule
 from openlepton.apps.security import Finding
 from openlepton.apps.sources import free
@@ -116,7 +116,7 @@ class RoadStep:
     warnings: tuple[Event, ...]
     """Those that begin with this frame."""
     going: tuple[Event, ...]
-    """Those that hold now."""
+    """Those that hold now, with the reason that they have now."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings."""
@@ -139,6 +139,7 @@ class Drive:
         camera: Its calibration.
         tracker: Makes a tracker.
         labels_zh: Chinese names of classes.
+        source: What its warnings name as their source.
     """
 
     def __init__(
@@ -148,11 +149,13 @@ class Drive:
         *,
         tracker: Callable[[], Tracker] = TRACKER,
         labels_zh: Mapping[str, str] | None = None,
+        source: str = "road",
     ) -> None:
         self.detectors, self.camera = tuple(detectors), camera
         self._tracker = tracker()
         self._analytics = Analytics(Scene())
-        self._episodes = Episodes("road", run="drive", labels_zh=labels_zh, words=WORDS)
+        self._labels_zh = labels_zh or {}
+        self._episodes = Episodes(source, run="drive", labels_zh=labels_zh, words=WORDS)
         self._going: dict[str, Event] = {}
 
     def step(self, frame: Frame) -> RoadStep:
@@ -169,7 +172,16 @@ class Drive:
         self._going |= {event.id: event for event in opened}
         for event in closed:
             self._going.pop(event.id)
+        self._retell(findings)
         return RoadStep(frame, users, tuple(opened), tuple(self._going.values()))
+
+    def _retell(self, findings: Sequence[tuple[Caution, Finding]]) -> None:
+        """Give the warnings that hold the distance and the time that they have now."""
+        now = {(caution.name, finding.track): (caution, finding) for caution, finding in findings}
+        for event in self._going.values():
+            if (event.rule, event.track) in now:
+                reason, reason_zh = reasons(WORDS[event.kind], *now[event.rule, event.track], self._labels_zh)
+                self._going[event.id] = replace(event, reason=reason, reason_zh=reason_zh)
 
     def _users(self, moment: Moment, tracked: Detections) -> Iterator[RoadUser]:
         for track, score in zip(moment.tracks, tracked.scores.tolist(), strict=True):
@@ -307,7 +319,7 @@ def drive(
         VideoNotFound: A source is missing.
         OutputError: The disk does not take what is written.
     """
-    drives = {name: Drive(detectors, camera, tracker=tracker, labels_zh=labels_zh) for name in sources}
+    drives = {name: Drive(detectors, camera, tracker=tracker, labels_zh=labels_zh, source=name) for name in sources}
     try:
         out.mkdir(parents=True, exist_ok=True)
         lines = {name: free(out / f"{name}.jsonl").open("x", encoding="utf-8") for name in sources}

@@ -143,7 +143,7 @@ class Episodes:
 
     def _event(self, going: _Episode, time_s: float, now: datetime) -> Event:
         rule, finding = going.rule, going.finding
-        reason, reason_zh = _reasons(self.words[rule.kind], rule, finding, self.labels_zh)
+        reason, reason_zh = reasons(self.words[rule.kind], rule, finding, self.labels_zh)
         return Event(
             id=f"{self.run}-{self.source}-{self.count:06d}",
             source=self.source,
@@ -161,7 +161,8 @@ class Episodes:
         )
 
 
-def _reasons(texts: tuple[str, str], rule: Rule, finding: Finding, labels_zh: Mapping[str, str]) -> tuple[str, str]:
+def reasons(texts: tuple[str, str], rule: Rule, finding: Finding, labels_zh: Mapping[str, str]) -> tuple[str, str]:
+    """Return what `finding` is in words, in English and in Chinese."""
     numbers, way = finding.numbers, getattr(rule, "forbidden", "")
     if "kmh" in numbers:
         speed = speed_zh = f"{numbers['kmh']:.0f} km/h"

@@ -101,8 +101,9 @@ class Recorder:
     def _drawn(self, step: Followed) -> Image:
         image = draw(step.frame.image, step.found)
         if self._analytics is not None:
-            for track in self._analytics.update(step.found, step.frame.time_s).tracks:
-                draw_trail(image, track, PALETTE[track.id % len(PALETTE)])
+            tracks = self._analytics.update(step.found, step.frame.time_s).tracks
+            for track, index in zip(tracks, step.found.class_ids, strict=True):  # in the colour of its box
+                draw_trail(image, track, PALETTE[int(index) % len(PALETTE)])
         return image
 
     def _sized(self, image: Image) -> Image:

@@ -116,6 +116,16 @@ def test_who_walks_into_the_path_is_seen_to_do_so_from_a_car_that_drives():
     assert warned[0].start_s == pytest.approx(0.6, abs=0.15)
 
 
+def test_a_warning_that_holds_tells_the_distance_of_now_and_is_reported_with_that_of_its_beginning():
+    steps = play(lambda t: [("person", box(0, 29.6 - 10 * t, 1.7, 0.6))], 2)
+    begun = next(event for step in steps for event in step.warnings)
+    assert begun.reason == "person 1 is ahead, 30 m away"
+    assert steps[-1].going[0].id == begun.id
+    assert steps[-1].users[0].distance_m == pytest.approx(29.6 - 10 * steps[-1].frame.time_s, abs=0.1)
+    assert steps[-1].going[0].reason == f"person 1 is ahead, {steps[-1].users[0].distance_m:.0f} m away"
+    assert steps[-1].going[0].reason_zh == f"前方 {steps[-1].users[0].distance_m:.0f} 米处有person 1"
+
+
 def test_who_is_far_away_is_not_warned_of():
     steps = play(lambda t: [("person", box(0, 45, 1.7, 0.6))], 2)
     assert [event for step in steps for event in step.warnings] == []
@@ -199,6 +209,17 @@ def test_a_drive_is_written_frame_by_frame_and_as_a_video(tmp_path):
     assert len(lines[-1]["objects"]) == 1  # a dog is no road user here
     written = list(frames(tmp_path / "out" / "road.mp4"))
     assert (len(written), written[0].image.shape) == (20, (*HW, 3))
+
+
+def test_warnings_name_the_recording_that_they_are_of(tmp_path):
+    with VideoWriter(tmp_path / "clip.mp4", fps=10) as writer:
+        for _ in range(8):
+            writer.write(np.full((*HW, 3), 90, np.uint8))
+    find = lambda _: detections(("person", box(0, 15, 1.7, 0.6)))  # noqa: E731
+    sources = dict.fromkeys(("monday", "tuesday"), tmp_path / "clip.mp4")
+    steps = list(drive(sources, [find], CAMERA, out=tmp_path / "out", video=False))
+    warned = sorted((event.source, event.kind) for step in steps for event in step.warnings)
+    assert warned == [("monday", "pedestrian-ahead"), ("tuesday", "pedestrian-ahead")]
 
 
 def test_what_is_drawn_leaves_the_frame_alone_and_shows_the_legend():
