@@ -6,6 +6,7 @@ worker held is tried again, alone, so that it can harm no other item. Jobs get w
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from openlepton.serve.workers import Line, Pool, Reply
 _TRIES = 3
 _JOBS_TURN = 8
 _SHARE = 0.9  # of the time that is given: the rest is for the way back
+_DOUBT_S = 1.0  # between two items that are let through though they seem to take too long
 _MARGIN = 1.25  # by how much a wait may exceed what is expected of it
 
 log = logging.getLogger("openlepton.serve")
@@ -67,14 +69,26 @@ class _Pace:
 
     mean_s: float = 0.05
     deviation_s: float = 0.0
+    doubted_at: float = -math.inf
+    doubted: bool = False
 
     @property
     def most_s(self) -> float:
         """How long an item takes at most, almost always."""
         return self.mean_s + 3 * self.deviation_s
 
+    def hopeless(self, within_s: float, now: float) -> bool:
+        """Return whether an item begun at once would be late; one is let through now and then, to see if that still holds."""
+        if self.mean_s <= within_s or now - self.doubted_at < _DOUBT_S:
+            return self.mean_s > within_s
+        self.doubted_at, self.doubted = now, True
+        return False
+
     def add(self, seconds: float) -> None:
         """Take one more into account."""
+        if self.doubted:
+            self.mean_s, self.deviation_s, self.doubted = seconds, seconds / 2, False
+            return
         error = seconds - self.mean_s
         self.mean_s += error / 8
         self.deviation_s += (abs(error) - self.deviation_s) / 4
@@ -102,7 +116,9 @@ class Scheduler:
         self._bound: dict[str, Line] = {}
         self._turn = 0
         self._draining = False
-        self.counts = {"done": 0, "failed": 0, "dropped": 0, "late": 0, "refused": 0, "retried": 0}
+        self.counts = dict.fromkeys(("done", "failed", "dropped", "left", "late", "overdue", "refused", "retried"), 0)
+        """Of items: done and failed were answered; of dropped ones and left ones the client had gone, before and while they were
+        worked on; late ones were not begun in time, overdue ones not ready. Those refused never were items, nor is a second try."""
 
     async def start(self, shares: list[Share]) -> None:
         """Start a worker for each share."""
@@ -157,12 +173,21 @@ class Scheduler:
             self.counts["refused"] += 1
             return Overloaded(f"{len(self._queue)} items are waiting, the most is {self._settings.queue}")
         if within_s is not None:
-            wait_s, work_s = self.wait_s(), self._pace(model).most_s
-            if wait_s + work_s > _SHARE * within_s:
-                self.counts["refused"] += 1
-                text = f"an answer takes about {wait_s + work_s:.3f} s at the moment, and {within_s:.3f} s are given"
-                return Overloaded(text) if wait_s else DeadlineExceeded(text)
+            return self._too_late(within_s, model)
         return None
+
+    def _too_late(self, within_s: float, model: str) -> OpenLeptonError | None:
+        """Return why an item could not be ready in time, or None if it could."""
+        wait_s, pace = self.wait_s(), self._pace(model)
+        takes_s, most_s = wait_s + pace.most_s, _SHARE * within_s
+        now = asyncio.get_running_loop().time()
+        # Whoever is idle may as well try: a slow moment would else be believed for ever, as nothing else was let in.
+        late = takes_s > most_s if wait_s else pace.hopeless(most_s, now)
+        if not late:
+            return None
+        self.counts["refused"] += 1
+        text = f"an answer takes about {takes_s:.3f} s at the moment, and {within_s:.3f} s are given"
+        return Overloaded(text) if wait_s else DeadlineExceeded(text)
 
     def wait_s(self) -> float:
         """Return how long a new item would wait for a worker, about."""
@@ -192,8 +217,9 @@ class Scheduler:
 
         def over(future: "asyncio.Future[Answer]") -> None:
             alarm.cancel()
-            if self._leave(ticket) and future.cancelled():
-                self.counts["dropped"] += 1
+            waited = self._leave(ticket)
+            if future.cancelled():
+                self.counts["dropped" if waited else "left"] += 1
 
         ticket.future.add_done_callback(over)
         self._dispatch()
@@ -204,7 +230,7 @@ class Scheduler:
 
     def _expire(self, ticket: _Ticket) -> None:
         if not ticket.future.done():
-            self.counts["late"] += 1
+            self.counts["overdue" if ticket.begun else "late"] += 1
             ticket.future.set_exception(DeadlineExceeded("there was no result in the time given"))
 
     def _leave(self, ticket: _Ticket) -> bool:
@@ -301,16 +327,16 @@ class Scheduler:
     def _overrun(self, line: Line, group: list[_Ticket]) -> None:
         for ticket in group:
             if not ticket.future.done():
-                self.counts["late"] += 1
+                self.counts["overdue"] += 1
                 ticket.future.set_exception(DeadlineExceeded("a worker took too long and was ended"))
         log.error("a worker was busy with %s for %.0f s and is replaced", group[0].work.model, self._settings.run_s)
         line.worker.kill()
 
     def _take(self, group: list[_Ticket], reply: Reply) -> None:
         for ticket, body, error in zip(group, reply.bodies, reply.errors, strict=True):
-            self.counts["done" if error is None else "failed"] += 1
             if ticket.future.done():
                 continue
+            self.counts["done" if error is None else "failed"] += 1
             if error is not None:
                 ticket.future.set_exception(error)
             else:

@@ -16,7 +16,7 @@ class Echo:
         self._log, self._share = Path(log), share
 
     def facts(self):
-        return {"echo": {"run_s": 0.01}, "slow": {"run_s": 0.01}}
+        return {"echo": {"run_s": 0.01}, "slow": {"run_s": 0.01}, "glacial": {"run_s": 5.0}}
 
     def __call__(self, head, parts):
         if head["kind"] == "measure":

@@ -76,6 +76,29 @@ def test_no_more_than_the_queue_admits_are_taken_and_none_that_would_be_late(tmp
     scheduled(tmp_path, scenario, queue=5)
 
 
+def test_a_slow_moment_does_not_make_it_refuse_for_ever(tmp_path):
+    async def scenario(scheduler, log):
+        await scheduler.submit(work("sleep 1"), 10)
+        assert scheduler.refusal(1, 0.5, "echo") is None  # one item was slow, most were not
+        waiting = [scheduler.submit(work("sleep 0.1"), 10) for _ in range(2)]
+        assert isinstance(scheduler.refusal(1, 0.5, "echo"), Overloaded)  # who has to wait could be late
+        await asyncio.gather(*waiting)
+
+    scheduled(tmp_path, scenario)
+
+
+def test_what_takes_too_long_is_refused_but_tried_once_in_a_while(tmp_path):
+    async def scenario(scheduler, log):
+        assert scheduler.refusal(1, 1.0, "glacial") is None
+        assert isinstance(scheduler.refusal(1, 1.0, "glacial"), DeadlineExceeded)
+        assert scheduler.refusal(1, 10.0, "glacial") is None
+        await scheduler.submit(work("a", "glacial"), 10)  # and it is not slow any more
+        assert scheduler.refusal(1, 1.0, "glacial") is None
+        assert scheduler.refusal(1, 1.0, "glacial") is None
+
+    scheduled(tmp_path, scenario)
+
+
 def test_what_cannot_be_begun_in_time_is_not_begun_at_all(tmp_path):
     async def scenario(scheduler, log):
         first = scheduler.submit(work("sleep 1"), 30)
@@ -86,7 +109,11 @@ def test_what_cannot_be_begun_in_time_is_not_begun_at_all(tmp_path):
         await first
         await scheduler.submit(work("after"), 10)
         assert "late" not in {line[2] for line in log()}
-        assert scheduler.counts["late"] == 1
+        assert (scheduler.counts["late"], scheduler.counts["overdue"]) == (1, 0)
+        with pytest.raises(DeadlineExceeded):
+            await scheduler.submit(work("sleep 0.5"), 0.1)
+        await scheduler.submit(work("after"), 10)
+        assert (scheduler.counts["late"], scheduler.counts["overdue"], scheduler.counts["done"]) == (1, 1, 3)
 
     scheduled(tmp_path, scenario)
 
@@ -102,6 +129,16 @@ def test_what_nobody_waits_for_any_more_is_not_begun(tmp_path):
         assert [line[2] for line in log()] == ["sleep 0.2", "kept"]
         assert scheduler.waiting == 0
         assert scheduler.counts["dropped"] == 10
+        left = scheduler.submit(work("sleep 0.2"), 10)
+        while len(log()) < 3:
+            await asyncio.sleep(0.01)
+        left.cancel()
+        await scheduler.submit(work("after"), 10)
+        assert {name: scheduler.counts[name] for name in ("done", "dropped", "left")} == {
+            "done": 3,
+            "dropped": 10,
+            "left": 1,
+        }
 
     scheduled(tmp_path, scenario)
 
