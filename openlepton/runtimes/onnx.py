@@ -72,6 +72,11 @@ class OnnxRuntime:
         """What the graph gives, likewise."""
         return self._ports.outputs
 
+    @property
+    def input_type(self) -> str:
+        """The type of the inputs' elements: `float32` of images, `int64` of tokens; outputs are `float32`."""
+        return self._ports.kind
+
     def __call__(self, inputs: Mapping[str, Array]) -> Tensors:
         """Return the graph's outputs by name, for `images (B,3,H,W)` float32 0..1 RGB.
 

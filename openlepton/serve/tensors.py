@@ -31,9 +31,10 @@ def ports(predictor: Predictor[Any]) -> dict[str, list[dict[str, Any]]] | None:
     sides = {side: getattr(runtime, side, None) for side in ("inputs", "outputs")}
     if any(side is None for side in sides.values()):
         return None
+    types = {"inputs": np.dtype(getattr(runtime, "input_type", np.float32)), "outputs": np.dtype(np.float32)}
     return {
         side: [
-            {"name": name, "datatype": "FP32", "shape": [size if isinstance(size, int) else -1 for size in dims]}
+            {"name": name, "datatype": _NAMES[types[side]], "shape": [n if isinstance(n, int) else -1 for n in dims]}
             for name, dims in (found or {}).items()
         ]
         for side, found in sides.items()
@@ -50,7 +51,13 @@ def infer(predictor: Predictor[Any], body: bytes, json_size: int | None, limits:
         return error
     except RequestTooLarge as error:
         return error
-    outputs = predictor.runtime(inputs)
+    try:
+        outputs = predictor.runtime(inputs)
+    except (
+        ModelFailed
+    ):  # ids that the vocabulary lacks, more of them than there are places: not what the graph can know before
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
+        return RequestInvalid(f"inputs: the graph cannot run on these values or sizes: {shapes}")
     return _answer(predictor, request.get("id"), outputs, wanted)
 
 
