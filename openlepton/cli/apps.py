@@ -135,8 +135,7 @@ def drive(
     calibration = UNCALIBRATED if camera is None else read_dashcam(camera)
     if camera is None:
         note("no --camera: distances assume a view of 60 degrees and come from heights of boxes alone")
-    loaded = [_detector(name, tracker, min_score, size) for name in model or _road_models()]
-    detectors, sure = [detector for detector, _ in loaded], min(score for _, score in loaded)
+    detectors, sure = _detectors(model or _road_models(), tracker, min_score, size)
     labels_zh = {label: zh for detector in detectors for label, zh in _labels_zh(detector).items()}
     folder = out or numbered(Path("runs") / "drive")
     streams_told = _Streams()
@@ -189,17 +188,34 @@ def _detector(
     name: str | None, tracker: str, min_score: float | None, size: int | None
 ) -> "tuple[Predictor[Any], float]":
     """Return a detector, and from which score on it is sure; a tracker that can use them gets less sure detections too."""
+    from openlepton.hub.index import default
+
+    detectors, sure = _detectors([default("detect") if name is None else name], tracker, min_score, size)
+    return detectors[0], sure
+
+
+def _detectors(
+    names: list[str], tracker: str, min_score: float | None, size: int | None
+) -> "tuple[list[Predictor[Any]], float]":
+    """Return detectors whose findings are tracked together, and from which score on what they find is sure.
+
+    That is what the one that is sure soonest says. Of the others only what they are sure of is asked for, as the tracker would
+    take what they doubt for sure.
+    """
     from openlepton.card import DetectFacts
     from openlepton.cli.video import UNSURE
-    from openlepton.hub.index import default, find
+    from openlepton.hub.index import find
     from openlepton.predictor import load
 
-    chosen = default("detect") if name is None else name
-    card = find(chosen).card
-    if card.task != "detect":
-        raise UsageError(f"--model: {card.name} is a model to {card.task} with, not to detect")
-    sure = (card.detect or DetectFacts()).min_score if min_score is None else min_score
-    return load(chosen, min_score=min(sure, UNSURE) if tracker == "bytetrack" else sure, size=size), sure
+    sure = []
+    for name in names:
+        card = find(name).card
+        if card.task != "detect":
+            raise UsageError(f"--model: {card.name} is a model to {card.task} with, not to detect")
+        sure.append((card.detect or DetectFacts()).min_score if min_score is None else min_score)
+    soonest = min(sure)
+    lowest = [min(own, UNSURE) if tracker == "bytetrack" and own == soonest else own for own in sure]
+    return [load(name, min_score=least, size=size) for name, least in zip(names, lowest, strict=True)], soonest
 
 
 def _labels_zh(detector: "Predictor[Any]") -> dict[str, str]:

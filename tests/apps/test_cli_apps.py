@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import openlepton
 from openlepton.apps import driving
 from openlepton.apps.sources import free, is_live, named
 from openlepton.cli import run
+from openlepton.cli.apps import _detectors
 from openlepton.errors import UsageError
+from openlepton.hub.index import find
 from openlepton.video.stream import frames
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +82,21 @@ def test_signs_are_looked_for_where_their_model_is_there(signs, missing, tmp_pat
     steps = [json.loads(line) for line in captured.out.splitlines()]
     assert len(steps) == 7
     assert any(item["group"] == "vehicle" for step in steps for item in step["objects"])
+
+
+def test_of_a_model_that_is_sure_later_only_what_it_is_sure_of_is_tracked(tmp_path):
+    bold, shy = find(MODEL), find("yolov5n-bccd")
+    folder = tmp_path / "shy"
+    shutil.copytree(shy.path, folder)
+    card = folder / "card.toml"
+    card.write_text(card.read_text(encoding="utf-8").replace("min_score = 0.25", "min_score = 0.6"), encoding="utf-8")
+    assert bold.card.detect.min_score == 0.25
+    detectors, sure = _detectors([MODEL, str(folder)], "bytetrack", None, None)
+    assert ([one.task.min_score for one in detectors], sure) == ([0.1, 0.6], 0.25)
+    detectors, sure = _detectors([MODEL, str(folder)], "bytetrack", 0.4, None)
+    assert ([one.task.min_score for one in detectors], sure) == ([0.1, 0.1], 0.4)
+    detectors, sure = _detectors([str(folder)], "sort", None, None)
+    assert ([one.task.min_score for one in detectors], sure) == ([0.6], 0.6)
 
 
 @pytest.mark.slow
