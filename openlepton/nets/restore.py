@@ -81,8 +81,10 @@ def settle(network: nn.Module, norms: Sequence[str], images: Iterable[Tensor]) -
     sums: dict[nn.Module, list[Tensor]] = {}
 
     def note(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
-        x = given[0].double().transpose(0, 1).flatten(1)  # (C, B * H * W)
-        mine = [torch.tensor(float(x.shape[1])), x.sum(1), (x * x).sum(1)]
+        x = given[0]
+        variance, mean = (one.double() for one in torch.var_mean(x.float(), (0, 2, 3), correction=0))
+        count = x.numel() / len(mean)
+        mine = [torch.tensor(count), count * mean, count * (variance + mean**2)]
         sums[norm] = [a + b for a, b in zip(sums[norm], mine, strict=True)] if norm in sums else mine
 
     hooks = [norm.register_forward_pre_hook(note) for norm in chosen]

