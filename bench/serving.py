@@ -1,7 +1,8 @@
 """The server against LitServe and a plain FastAPI endpoint: the same model file, preparation and finish, rounds in turn.
 
-`python bench/serving.py PEER_PYTHON [ROUNDS] [SECONDS]`. The peer's environment needs litserve, uvicorn[standard], pydantic, numpy,
-onnxruntime, opencv-python-headless and pillow; OpenLepton's own source is put on its path. Load comes from a process of its own.
+`python bench/serving.py PEER_PYTHON [ROUNDS] [SECONDS] [FILE]`; rounds are added to those in FILE, if one is named. The peer's
+environment needs litserve, uvicorn[standard], pydantic, numpy, onnxruntime, opencv-python-headless and pillow; OpenLepton's own
+source is put on its path. Load comes from a process of its own.
 """
 
 import json
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -85,6 +87,10 @@ def serving(contender: Contender) -> Iterator[tuple[psutil.Process, int]]:
                     log.seek(0)
                     raise SystemExit(f"{contender.name} did not start:\n{log.read().decode()[-2000:]}")
                 time.sleep(0.3)
+            for line in (
+                os.pread(log.fileno(), 10_000, 0).decode().splitlines()
+            ):  # to seek would move where the server writes
+                print(f"  {contender.name}: {line}", flush=True)
             yield process, port
         finally:
             family = [*process.children(recursive=True), process]
@@ -113,18 +119,19 @@ def measured(contender: Contender, image: str, seconds: float, figures: Figures)
         for clients in CLIENTS:
             before = cpu_seconds(process)
             found = load(port, contender.path, image, "closed", clients, seconds)
-            requests = found["rps"] * seconds
+            requests = found["statuses"].get("200", 0)
             for name in ("rps", "p50", "p95", "p99"):
                 figures.add(f"{name} {clients}", found[name])
             figures.add(f"cpu_ms {clients}", 1000 * (cpu_seconds(process) - before) / max(requests, 1))
         figures.add("memory_mb", memory(process) / 1e6)
         peak = figures.values["rps 8"][-1]
         over = load(port, contender.path, image, "opened", 3 * peak, 2 * seconds, str(DEADLINE_MS))
-        figures.add("overload goodput", over["goodput"] / peak)
+        figures.add("overload goodput", over["goodput"])
+        figures.add("overload share", over["goodput"] / peak)
         figures.add("overload p99", over["p99"])
-        left = load(port, contender.path, image, "hang_ups", 1.5 * peak, seconds, str(DEADLINE_MS))
-        figures.add("hang-up goodput", left["goodput"] / peak)
-        figures.add("poison rps", load(port, contender.path, image, "poison", 8, seconds)["rps"] / peak)
+        left = load(port, contender.path, image, "hang_ups", 2 * peak, seconds, str(DEADLINE_MS))
+        figures.add("hang-up goodput", left["goodput"])
+        figures.add("poison rps", load(port, contender.path, image, "poison", 8, seconds)["rps"])
 
 
 def cpu_seconds(process: psutil.Process) -> float:
@@ -138,34 +145,42 @@ def memory(process: psutil.Process) -> int:
     return sum(getattr(one.memory_full_info(), "pss", one.memory_info().rss) for one in family)
 
 
-def main(peer_python: str, rounds: str = "3", seconds: str = "8") -> None:
+def main(peer_python: str, rounds: str = "3", seconds: str = "8", file: str = "") -> None:
     """Print the table, and each target with what was reached."""
     image = str(photographs()[0])
     everyone = contenders(peer_python)
-    figures = {contender.name: Figures() for contender in everyone}
-    raw = []
+    kept = Path(file) if file else None
+    values = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
+    figures = {one.name: Figures(values.get(one.name, {})) for one in everyone}
+    raw = Figures(values.get("raw", {}))
     for _ in range(int(rounds)):
-        raw.append(driver(OURS, "openlepton_throughput.py", MODEL, image, seconds, str(CORES))["rps"])
+        raw.add("rps", driver(OURS, "openlepton_throughput.py", MODEL, image, seconds, str(CORES))["rps"])
         for contender in everyone:
             measured(contender, image, float(seconds), figures[contender.name])
-    names = list(figures["openlepton"].values)
-    print(f"{MODEL}, {CORES} cores, medians of {rounds} rounds of {seconds} s")
+        if kept is not None:
+            kept.write_text(json.dumps({"raw": raw.values, **{name: found.values for name, found in figures.items()}}))
+    print(f"{MODEL}, {CORES} cores, medians of {len(raw.values['rps'])} rounds of {seconds} s")
+    tell(figures, raw)
+
+
+def tell(figures: dict[str, Figures], raw: Figures) -> None:
+    """Print the table, and each target with what was reached."""
+    ours, others = figures["openlepton"], [found for name, found in figures.items() if name != "openlepton"]
     print("  " + "".join(f"{name:>18}" for name in ("", *figures)))
-    for name in names:
+    for name in ours.values:
         print("  " + f"{name:>18}" + "".join(f"{found.median(name):18.2f}" for found in figures.values()))
-    ours = figures["openlepton"]
     for clients in CLIENTS:
-        best = max(figures[one.name].median(f"rps {clients}") for one in everyone[1:])
-        told(
-            f"requests/s at {clients} clients against the best of the others", ours.median(f"rps {clients}") / best, 1.0
-        )
+        name = f"rps {clients}"
+        best = max(others, key=lambda found: found.median(name))
+        ratios = [a / b for a, b in zip(ours.values[name], best.values[name], strict=True)]
+        told(f"requests/s at {clients} clients against the best of the others", statistics.median(ratios), 1.0)
     told("litserve's memory against ours", figures["litserve"].median("memory_mb") / ours.median("memory_mb"), 2.0)
-    told("goodput at three times the peak, share of the peak", ours.median("overload goodput"), 0.9)
+    told("goodput at three times the peak, share of the peak", ours.median("overload share"), 0.9)
     for name in ("overload goodput", "hang-up goodput", "poison rps"):
-        best = max(figures[one.name].median(name) for one in everyone[1:])
+        best = max(found.median(name) for found in others)
         told(f"{name} against the best of the others", ours.median(name) / max(best, 0.01), 1.0)
-    share = statistics.median(ours.values[f"rps {CLIENTS[1]}"][n] / raw[n] for n in range(len(raw)))
-    told(f"share of the raw pipeline's {statistics.median(raw):.1f}/s that HTTP keeps", share, 0.85)
+    shares = [a / b for a, b in zip(ours.values[f"rps {CLIENTS[1]}"], raw.values["rps"], strict=True)]
+    told(f"share of the raw pipeline's {raw.median('rps'):.1f}/s that HTTP keeps", statistics.median(shares), 0.85)
 
 
 def told(what: str, value: float, target: float) -> None:

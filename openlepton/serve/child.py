@@ -1,5 +1,6 @@
 """The inside of a worker process: reads messages, does the work, writes the answers, until the server is gone."""
 
+import ctypes
 import gc
 import logging
 import os
@@ -7,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,10 +64,17 @@ def main(sockets: Sequence[Socket], setup: Setup, share: Share) -> None:
         if not isinstance(error, OpenLeptonError):
             raise
         return
+    trim()
     for other in others:
         threading.Thread(target=_serve, args=(other, handler), daemon=True).start()
     send(first, {"ready": facts})
     _serve(first, handler)
+
+
+def trim() -> None:
+    """Give memory that is free back to the system, where the C library keeps it and can (glibc): loading a model leaves much."""
+    with suppress(AttributeError, OSError, TypeError):  # another library, or none that can be asked
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _serve(socket: Socket, handler: Handler) -> None:

@@ -18,7 +18,7 @@ from openlepton.predictor import Predictor, load
 from openlepton.runtimes.onnx import OnnxRuntime
 from openlepton.serve import tensors
 from openlepton.serve.catalog import ModelSetup
-from openlepton.serve.child import Outcome, Share
+from openlepton.serve.child import Outcome, Share, trim
 from openlepton.serve.settings import Limits
 from openlepton.serve.tasks import TEXT
 
@@ -141,6 +141,7 @@ class Models:
         """Give back what was made for items that are alone, as it is no faster."""
         self._wide.clear()
         self._variant.cache_clear()
+        trim()
         return [b"{}"] * len(parts)
 
     def _make(self, model: str, options: Options, wide: bool) -> Predictor[Any]:
