@@ -284,7 +284,7 @@ def annotate(image: Image, step: RoadStep) -> Image:
     canvas = image.copy()
     alarmed = {event.track for event in step.going}
     size = font_size((canvas.shape[0], canvas.shape[1]))
-    for user in step.users:
+    for user in sorted(step.users, key=lambda user: -(user.distance_m or 0.0)):  # the nearest on top
         color = ALERT if user.track in alarmed else COLORS[user.group]
         x1, y1, x2, y2 = (int(value) for value in user.box)
         cv2.rectangle(canvas, (x1, y1), (x2, y2), color, 3 if user.track in alarmed else 2)

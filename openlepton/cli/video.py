@@ -152,7 +152,10 @@ def _track_source(
         _write_mot(outputs.mot, tally.found)
     if not outputs.show:
         seconds = time.perf_counter() - started
-        table(["class", "tracks", "frames"], tally.rows())
+        if rows := tally.rows():
+            table(["class", "tracks", "frames"], rows)
+        else:
+            print("nothing was tracked")
         written = [str(path) for path in (outputs.video, outputs.lines, outputs.mot) if path is not None]
         rate = f"{tally.frames} frames in {seconds:.1f} s ({tally.frames / seconds:.1f} a second)"
         print(f"{rate} with {predictor.card.name} and {tracker}; see {' and '.join(written)}")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from openlepton.apps.dashcam import Dashcam, Lens, growth, read_dashcam
-from openlepton.apps.driving import Drive, annotate, drive, joined, riders
+from openlepton.apps.driving import Drive, RoadStep, RoadUser, annotate, drive, joined, riders
 from openlepton.errors import RulesInvalid
 from openlepton.results import Detections
 from openlepton.video.analytics import Track
@@ -209,6 +209,32 @@ def test_a_drive_is_written_frame_by_frame_and_as_a_video(tmp_path):
     assert len(lines[-1]["objects"]) == 1  # a dog is no road user here
     written = list(frames(tmp_path / "out" / "road.mp4"))
     assert (len(written), written[0].image.shape) == (20, (*HW, 3))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_tag_of_what_is_near_lies_over_that_of_what_is_far(order):
+    frame = Frame(np.zeros((*HW, 3), np.uint8), 0, 0.0, 0.0, "cam")
+
+    def drawn(*users):
+        return annotate(frame.image, RoadStep(frame, users, (), ()))[185:198, 300:330]
+
+    near, far = (
+        RoadUser(
+            number,
+            "car",
+            "vehicle",
+            0.9,
+            np.array([x, 200, x + 90, 260], np.float32),
+            distance,
+            "ground",
+            3.0,
+            None,
+            None,
+        )
+        for number, x, distance in ((1, 300, 8.0), (2, 308, 35.0))
+    )
+    assert np.array_equal(drawn(*(near, far)[::order]), drawn(near))
+    assert not np.array_equal(drawn(far), drawn(near))
 
 
 def test_warnings_name_the_recording_that_they_are_of(tmp_path):

@@ -72,6 +72,23 @@ def test_a_video_is_tracked_and_written_with_its_times(lepton, clip, tmp_path):
     )
 
 
+def test_an_odd_clip_that_is_turned_and_shows_nothing_is_written_upright(lepton, make_clip, tmp_path):
+    times = [0.0, 0.04, 0.5, 0.9]
+    status, out, err = lepton(
+        "track",
+        make_clip("turned.mp4", times=times, size=(127, 95), rotation=90),
+        "--out",
+        "out.mp4",
+        "--min-score",
+        0.9,
+    )
+    assert (status, err) == (0, "")
+    assert out.startswith("nothing was tracked\n4 frames in")
+    written = list(frames(tmp_path / "out.mp4"))
+    assert [frame.time_s for frame in written] == pytest.approx(times, abs=1e-3)
+    assert {frame.image.shape for frame in written} == {(128, 96, 3)}  # 127 x 95, one more row and column for H.264
+
+
 def test_a_line_of_json_for_each_frame_is_what_python_gives(lepton, clip, tmp_path):
     status, out, err = lepton("track", clip, "--json", "-", "--tracker", "ocsort", "--every", 2, "--min-score", 0.3)
     assert (status, err) == (0, "")
