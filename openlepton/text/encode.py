@@ -10,10 +10,10 @@ from openlepton.arrays import Array, Floats, Tensors
 from openlepton.card import ModelFolder
 from openlepton.text.tokens import TOKENIZER, Tokens, read_tokens
 
-BATCH_TOKENS = 2048
-"""Ids that go through the graph together, padding included: more cost memory and gain nothing."""
+BATCH_TOKENS = 256
+"""Ids that go through the graph together, padding included: what more of them fill no longer fits into a core's cache."""
 PADDING = 4
-"""A text is padded by at most so many ids, or by an eighth of its own."""
+"""A text is padded to a multiple of so many ids, a long one to an eighth of its length."""
 MAX_TOKENS = 512
 
 
@@ -36,8 +36,9 @@ class Encoder:
         """Return `(N, C)` scores, 0..1. Texts of like length go together: a long one makes no short one slow."""
         encoded = self.tokens.encode(texts)
         scores = np.zeros((len(texts), self.classes), np.float32)
-        for rows in groups([len(ids) for ids in encoded]):
-            ids = np.zeros((len(rows), max(len(encoded[row]) for row in rows)), np.int64)  # (B, T)
+        lengths = [min(padded(len(ids)), self.tokens.max_tokens) for ids in encoded]
+        for rows in groups(lengths):
+            ids = np.zeros((len(rows), lengths[rows[0]]), np.int64)  # (B, T)
             mask = np.zeros_like(ids)
             for number, row in enumerate(rows):
                 ids[number, : len(encoded[row])] = encoded[row]
@@ -46,19 +47,26 @@ class Encoder:
         return scores
 
 
+def padded(length: int) -> int:
+    """Return how many ids a text of `length` goes through the graph as: it depends on nothing else, so that no score does either.
+
+    >>> [padded(length) for length in (2, 27, 33, 100)]
+    [4, 28, 36, 104]
+    """
+    step = max(PADDING, (1 << length.bit_length()) // 16)
+    return -(-length // step) * step
+
+
 def groups(lengths: Sequence[int]) -> list[list[int]]:
-    """Return rows in batches of like length, at most `BATCH_TOKENS` with the padding, longest first."""
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    found, batch = list[list[int]](), list[int]()
-    for row in order:
-        if batch:
-            longest, length = lengths[batch[0]], lengths[row]
-            apart = longest - length > max(PADDING, length // 8)
-            if apart or longest * (len(batch) + 1) > BATCH_TOKENS:
-                found.append(batch)
-                batch = []
-        batch.append(row)
-    return [*found, batch] if batch else found
+    """Return rows in batches of one length and of at most `BATCH_TOKENS`, longest first."""
+    by_length: dict[int, list[int]] = {}
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        by_length.setdefault(lengths[row], []).append(row)
+    found = list[list[int]]()
+    for length, rows in by_length.items():
+        size = max(BATCH_TOKENS // length, 1)
+        found += [rows[start : start + size] for start in range(0, len(rows), size)]
+    return found
 
 
 def open_encoder(folder: ModelFolder, runtime: Runtime) -> Encoder:

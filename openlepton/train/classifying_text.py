@@ -24,7 +24,7 @@ from openlepton.metrics.calibration import best_temperature, expected_calibratio
 from openlepton.metrics.classification import ClassificationReport, TagReport, classification_report, tag_report
 from openlepton.nets.bert import Bert
 from openlepton.nets.export import open_graph
-from openlepton.nets.export_text import export_encoder, stored_int8, text_parity
+from openlepton.nets.export_text import export_encoder, in_int8, text_parity
 from openlepton.text.encode import Encoder
 from openlepton.text.labelled import Labelled, read_labelled
 from openlepton.text.languages import language_of
@@ -160,7 +160,7 @@ def publish_encoder(
     tests: Mapping[str, Labelled] | None = None,
     tell: Tell = lambda _: None,
 ) -> TrainedText:
-    """Write the model folder of a trained encoder: a graph whose weights are float32, or int8 where that keeps the accuracy on dev.
+    """Write the model folder of a trained encoder: its graph in int8 where that keeps the accuracy on dev, else in float32.
 
     The temperature is that of dev. The accuracy is kept where int8 is right as often as float32, but for half a percent.
     """
@@ -172,7 +172,7 @@ def publish_encoder(
     graph = export_encoder(network)
     some = [padded(encoded[:16]), padded(sorted(encoded, key=len)[-4:])]
     difference = text_parity(network, graph, some, tolerance=1e-4)
-    small = stored_int8(graph)
+    small = in_int8(graph)
 
     def scores(data: bytes) -> Scores:
         return Encoder(tokens, _Session(data), len(dev.names))
