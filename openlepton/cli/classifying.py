@@ -122,7 +122,7 @@ def _run(
                         complain(result)
                         failed += 1
                     elif isinstance(row, Row):
-                        write({**(row.fields or {column: row.text}), **_found(result, unsure)})
+                        write(_beside(row.fields or {column: row.text}, _found(result, unsure)))
                     moved(number, number)
     if failed:
         raise typer.Exit(1)
@@ -145,6 +145,11 @@ def _print(row: "Row | DataInvalid", result: "Classification | OpenLeptonError",
 def _found(result: "Classification", unsure: str) -> dict[str, Any]:
     """Return what a row gets: its label, or labels with `;` between them, and the score of the best."""
     return {"label": ";".join(result.labels) or unsure, "score": round(result.score, 5)}
+
+
+def _beside(fields: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with what was found; what the row had stays, also under such a name."""
+    return {**fields, **{f"predicted_{name}" if name in fields else name: value for name, value in found.items()}}
 
 
 def train_text(
