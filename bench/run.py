@@ -5,7 +5,17 @@ import importlib
 from pathlib import Path
 
 ALONE = ("darknet_cpu", "segmentation", "classification", "nms", "stages", "loading")
-WITH_PEER = ("pipeline", "cold_start", "evaluation", "training", "tracking", "video_track", "serving", "translate")
+WITH_PEER = (
+    "pipeline",
+    "cold_start",
+    "evaluation",
+    "training",
+    "tracking",
+    "video_track",
+    "serving",
+    "translate",
+    "text",
+)
 
 
 def main() -> None:
