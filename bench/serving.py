@@ -1,4 +1,4 @@
-"""The server against LitServe and a plain FastAPI endpoint: the same model file, preparation and finish, rounds in turn.
+"""The server against LitServe and a plain FastAPI endpoint: the same model file, preparation and finish, loads in turn.
 
 `python bench/serving.py PEER_PYTHON [ROUNDS] [SECONDS] [FILE]`; rounds are added to those in FILE, if one is named. The peer's
 environment needs litserve, uvicorn[standard], pydantic, numpy, onnxruntime, opencv-python-headless and pillow; OpenLepton's own
@@ -7,14 +7,15 @@ source is put on its path. Load comes from a process of its own.
 
 import json
 import os
+import random
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from openlepton.runtimes.cores import usable_cores
 
 MODEL = DEFAULTS.get("detect", "yolov5n-bccd")
 CLIENTS = (1, 8, 32)
+BUSY = 8
 DEADLINE_MS = 1000
 CORES = usable_cores()
 
@@ -39,6 +41,9 @@ class Contender:
     command: tuple[str, ...]
     """With `{port}` in it."""
     path: str
+
+
+Servers = dict[Contender, tuple[psutil.Process, int]]
 
 
 @dataclass
@@ -112,26 +117,46 @@ def load(
     return json.loads(done.stdout)
 
 
-def measured(contender: Contender, image: str, seconds: float, figures: Figures) -> None:
-    """Measure one server for a round."""
+def alone(contender: Contender, image: str, figures: Figures) -> None:
+    """Measure the memory of one server that has been busy."""
     with serving(contender) as (process, port):
-        load(port, contender.path, image, "closed", 2 * CORES, 2)
-        for clients in CLIENTS:
-            before = cpu_seconds(process)
-            found = load(port, contender.path, image, "closed", clients, seconds)
-            requests = found["statuses"].get("200", 0)
-            for name in ("rps", "p50", "p95", "p99"):
-                figures.add(f"{name} {clients}", found[name])
-            figures.add(f"cpu_ms {clients}", 1000 * (cpu_seconds(process) - before) / max(requests, 1))
+        load(port, contender.path, image, "closed", max(CLIENTS), 3)
         figures.add("memory_mb", memory(process) / 1e6)
-        peak = figures.values["rps 8"][-1]
-        over = load(port, contender.path, image, "opened", 3 * peak, 2 * seconds, str(DEADLINE_MS))
-        figures.add("overload goodput", over["goodput"])
-        figures.add("overload share", over["goodput"] / peak)
-        figures.add("overload p99", over["p99"])
-        left = load(port, contender.path, image, "hang_ups", 2 * peak, seconds, str(DEADLINE_MS))
-        figures.add("hang-up goodput", left["goodput"])
-        figures.add("poison rps", load(port, contender.path, image, "poison", 8, seconds)["rps"])
+
+
+def measured(servers: Servers, image: str, seconds: float, figures: dict[str, Figures], raw: Figures) -> None:
+    """Measure all of them, which are running, for a round: each kind of load for each in turn, so that what else runs meets all."""
+
+    def each(
+        mode: str, amount: Callable[[str], float], length: float = seconds, deadline_ms: str = ""
+    ) -> Iterator[Any]:
+        order = random.sample(list(servers), len(servers))
+        for contender in order:
+            process, port = servers[contender]
+            before = cpu_seconds(process)
+            found = load(port, contender.path, image, mode, amount(contender.name), length, deadline_ms)
+            yield figures[contender.name], found, cpu_seconds(process) - before
+
+    for clients in CLIENTS:
+        for one, found, cpu_s in each("closed", lambda _, clients=clients: clients):
+            for name in ("rps", "p50", "p95", "p99"):
+                one.add(f"{name} {clients}", found[name])
+            one.add(f"cpu_ms {clients}", 1000 * cpu_s / max(found["statuses"].get("200", 0), 1))
+        if clients == BUSY:
+            raw.add("rps", driver(OURS, "openlepton_throughput.py", MODEL, image, str(seconds), str(CORES))["rps"])
+
+    def peak(name: str) -> float:
+        return figures[name].values[f"rps {BUSY}"][-1]
+
+    deadline_ms = str(DEADLINE_MS)
+    for one, found, _ in each("opened", lambda name: 3 * peak(name), 2 * seconds, deadline_ms):
+        one.add("overload goodput", found["goodput"])
+        one.add("overload share", found["goodput"] / one.values[f"rps {BUSY}"][-1])
+        one.add("overload p99", found["p99"])
+    for one, found, _ in each("hang_ups", lambda name: 2 * peak(name), seconds, deadline_ms):
+        one.add("hang-up goodput", found["goodput"])
+    for one, found, _ in each("poison", lambda _: BUSY):
+        one.add("poison rps", found["rps"])
 
 
 def cpu_seconds(process: psutil.Process) -> float:
@@ -153,12 +178,17 @@ def main(peer_python: str, rounds: str = "3", seconds: str = "8", file: str = ""
     values = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
     figures = {one.name: Figures(values.get(one.name, {})) for one in everyone}
     raw = Figures(values.get("raw", {}))
-    for _ in range(int(rounds)):
-        raw.add("rps", driver(OURS, "openlepton_throughput.py", MODEL, image, seconds, str(CORES))["rps"])
-        for contender in everyone:
-            measured(contender, image, float(seconds), figures[contender.name])
-        if kept is not None:
-            kept.write_text(json.dumps({"raw": raw.values, **{name: found.values for name, found in figures.items()}}))
+    for contender in everyone:
+        if "memory_mb" not in figures[contender.name].values:
+            alone(contender, image, figures[contender.name])
+    with ExitStack() as stack:
+        servers = {one: stack.enter_context(serving(one)) for one in everyone}
+        for one, (_, port) in servers.items():
+            load(port, one.path, image, "closed", 2 * CORES, 2)
+        for _ in range(int(rounds)):
+            measured(servers, image, float(seconds), figures, raw)
+    if kept is not None:
+        kept.write_text(json.dumps({"raw": raw.values, **{name: found.values for name, found in figures.items()}}))
     print(f"{MODEL}, {CORES} cores, medians of {len(raw.values['rps'])} rounds of {seconds} s")
     tell(figures, raw)
 
@@ -179,7 +209,7 @@ def tell(figures: dict[str, Figures], raw: Figures) -> None:
     for name in ("overload goodput", "hang-up goodput", "poison rps"):
         best = max(found.median(name) for found in others)
         told(f"{name} against the best of the others", ours.median(name) / max(best, 0.01), 1.0)
-    shares = [a / b for a, b in zip(ours.values[f"rps {CLIENTS[1]}"], raw.values["rps"], strict=True)]
+    shares = [a / b for a, b in zip(ours.values[f"rps {BUSY}"], raw.values["rps"], strict=True)]
     told(f"share of the raw pipeline's {raw.median('rps'):.1f}/s that HTTP keeps", statistics.median(shares), 0.85)
 
 

@@ -15,6 +15,9 @@ from typing import Any, Protocol
 from openlepton.errors import OpenLeptonError
 from openlepton.serve.frames import Frame, Socket, receive, send
 
+_NO_GLIBC = (AttributeError, OSError, TypeError)  # another C library, or none that can be asked
+_M_ARENA_MAX = -8
+
 Outcome = bytes | OpenLeptonError
 """The answer to one item, ready for the wire, or what went wrong with it."""
 
@@ -53,6 +56,8 @@ def main(sockets: Sequence[Socket], setup: Setup, share: Share) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    with suppress(*_NO_GLIBC):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)  # by default each thread keeps free memory of its own
     gc.freeze()  # memory that is shared with other workers stays so: the collector would write to it
     os.environ["OMP_NUM_THREADS"] = str(share.threads)  # for what a class of one's own may load
     first, *others = sockets
@@ -73,7 +78,7 @@ def main(sockets: Sequence[Socket], setup: Setup, share: Share) -> None:
 
 def trim() -> None:
     """Give memory that is free back to the system, where the C library keeps it and can (glibc): loading a model leaves much."""
-    with suppress(AttributeError, OSError, TypeError):  # another library, or none that can be asked
+    with suppress(*_NO_GLIBC):
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 from openlepton.errors import ModelFailed
@@ -15,7 +16,7 @@ from openlepton.serve.workers import Line, Reply
 _LANES = 2  # of a process: each more saves memory, and costs time as Python runs one thread at a time
 _MOST_WORKERS = 16
 _SECONDS = 0.3
-_TRIES = 3
+_TRIES, _TRY_S = 3, 0.1
 _GAIN = 1.1  # by how much something must be faster to be worth its memory
 _TOGETHER = 8
 
@@ -57,8 +58,7 @@ async def _choose(scheduler: Scheduler, cores: int, model: str, tell: Tell) -> N
     many[0] = replace(many[0], wide=cores)
     await scheduler.start(many)
     lines = scheduler.pool.lines
-    rate = sum(1 / seconds for seconds in await asyncio.gather(*(_each_s(line, model) for line in lines)))
-    narrow_s, wide_s = await _best_s(lines[0], model)
+    rate, narrow_s, wide_s = await _tried(lines, model)
     if wide_s * rate < 1 / _GAIN:
         await scheduler.pool.stop()
         await scheduler.start(one)
@@ -77,14 +77,18 @@ def _said(shares: Sequence[Share]) -> str:
     return f"{_of(items, 'item')} at a time, {_of(shares[0].threads, 'thread')} each, in {_of(len(shares), 'process')}"
 
 
-async def _best_s(line: Line, model: str) -> tuple[float, float]:
-    """Return how long an item takes in one core and in all, of several short tries in turn each: what else runs disturbs some."""
-    tries = [
-        [await _each_s(line, model, wide=wide, seconds=_SECONDS / _TRIES) for wide in (False, True)]
-        for _ in range(_TRIES)
-    ]
-    narrow_s, wide_s = zip(*tries, strict=True)
-    return min(narrow_s), min(wide_s)
+async def _tried(lines: Sequence[Line], model: str) -> tuple[float, float, float]:
+    """Return how many items a second all lines do, and how long one item takes in one core and in all of them.
+
+    Each is tried several times, in turn, and the middle one counts: what else runs meanwhile disturbs some tries of them all.
+    """
+    rates, narrow_s, wide_s = [], [], []
+    for _ in range(_TRIES):
+        together = await asyncio.gather(*(_each_s(line, model, seconds=_TRY_S) for line in lines))
+        rates.append(sum(1 / seconds for seconds in together))
+        narrow_s.append(await _each_s(lines[0], model, seconds=_TRY_S))
+        wide_s.append(await _each_s(lines[0], model, wide=True, seconds=_TRY_S))
+    return median(rates), median(narrow_s), median(wide_s)
 
 
 async def _each_s(line: Line, model: str, *, wide: bool = False, batch: int = 1, seconds: float = _SECONDS) -> float:
