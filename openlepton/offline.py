@@ -23,11 +23,3 @@ def import_onnxruntime() -> Any:
     if ours:
         onnxruntime.disable_telemetry_events()  # where another package imported it first, and on Windows before 1.29
     return onnxruntime
-
-
-def import_quantization() -> Any:
-    """Return the module `onnxruntime.quantization`, which needs the package onnx, imported as quietly."""
-    import_onnxruntime()
-    import onnxruntime.quantization
-
-    return onnxruntime.quantization

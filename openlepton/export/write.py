@@ -22,6 +22,9 @@ from openlepton.runtimes.onnx import OnnxRuntime
 PHOTOS = Path(__file__).parent.parent / "assets" / "photos"
 """What a form is compared on where no data set is given."""
 
+SIMULATED = "simulated"
+"""Folder of a graph that computes what the form would compute on another processor."""
+
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"))
 
 
@@ -93,9 +96,10 @@ def export(
         facts = {GRAPH: folder.card.files[GRAPH]} | {file: file_facts(content) for file, content in files.items()}
         draft = folder.card.model_copy(update={"files": facts, "forms": (form,)})
         write_card(staged, draft)
-        original, other = load(folder.path, runtime=OnnxRuntime), load(staged, runtime=name_of(form))
+        original, other = load(folder.path, runtime=OnnxRuntime), _loaded(staged, form, source)
         measured = None if data is None else _measured(original, other, Path(data), split, progress)
-        result = compared(original, other, chosen, TOLERANCES[form.precision], what=told[0], measured=measured)
+        what = f"{told[0]}, {precision} simulated" if (staged / SIMULATED).exists() else told[0]
+        result = compared(original, other, chosen, TOLERANCES[form.precision], what=what, measured=measured)
     if not result.keeps and not force:
         raise ParityFailed(f"{folder.card.name}: {name_of(form)} is too far from the original: {report(form, result)}")
     form = form.model_copy(update={"compared": result})
@@ -120,6 +124,21 @@ def report(form: Form, found: Any) -> str:
         f"largest differences: {boxes}scores {found.scores:.2g}; {found.matched:.1%} of results in common{metric} "
         f"({found.images})"
     )
+
+
+def _loaded(staged: Path, form: Form, source: Source) -> Any:
+    """Return the form as it computes where a processor has its precision: this one may compute in float32 instead."""
+    from openlepton.export.bfloat16 import computed_here, simulated
+
+    predictor = load(staged, runtime=name_of(form))
+    if form.precision != "bfloat16" or computed_here():
+        return predictor
+    graph, folder = simulated(source.graph()), staged / SIMULATED
+    folder.mkdir()
+    (folder / GRAPH).write_bytes(graph)
+    card = source.folder.card.model_copy(update={"files": {GRAPH: file_facts(graph)}, "forms": ()})
+    write_card(folder, card)
+    return replace(predictor, runtime=load(folder, runtime=OnnxRuntime).runtime)
 
 
 def _standing(target: Path, folder: ModelFolder) -> ModelCard:

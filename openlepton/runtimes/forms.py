@@ -12,9 +12,9 @@ GRAPH = "model.onnx"
 SPEED: Sequence[str] = (
     "openvino-int8",
     "litert-int8",
-    "onnx-int8",
     "openvino-bfloat16",
     "onnx-float32",
+    "onnx-int8",
     "onnx-float16",
     "openvino-float32",
     "openvino-float16",

@@ -92,9 +92,9 @@ def card() -> ModelCard:
 
 def test_auto_takes_the_fastest_form_that_is_installed_and_keeps_the_accuracy(card, monkeypatch):
     monkeypatch.setattr(forms, "installed", lambda engine: engine == "onnx")
-    assert forms.name_of(forms.chosen(card, "auto")) == "onnx-int8"
-    assert forms.name_of(forms.chosen(card, "auto", remembered="onnx-float32")) == "onnx-float32"
-    assert forms.name_of(forms.chosen(card, "auto", remembered="openvino-int8")) == "onnx-int8", "it keeps it not"
+    assert forms.name_of(forms.chosen(card, "auto")) == "onnx-float32"
+    assert forms.name_of(forms.chosen(card, "auto", remembered="onnx-int8")) == "onnx-int8"
+    assert forms.name_of(forms.chosen(card, "auto", remembered="openvino-int8")) == "onnx-float32", "it keeps it not"
     assert forms.name_of(forms.chosen(card)) == "onnx-float32"
     assert forms.name_of(forms.chosen(card, "openvino-int8")) == "openvino-int8", "whoever names it gets it"
 
