@@ -5,9 +5,9 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 
 from openlepton.card import Form
 from openlepton.errors import OpenLeptonError, UsageError
+from openlepton.export.accuracy import Judge, Measured
+from openlepton.export.compare import TOLERANCES
 from openlepton.hub.index import find
 from openlepton.runtimes import installed
 from openlepton.runtimes.cores import usable_cores
@@ -37,23 +39,40 @@ class Timed:
     memory_mb: float | None
     """The most that its process used, megabytes; None where the system does not tell."""
     keeps: bool
-    """Whether the card says that it keeps the accuracy, or it computes the same graph in float32."""
+    """Whether the card says that it keeps the accuracy, or it computes the same graph in float32; and what was measured, if
+    anything was, does not say otherwise."""
     accuracy: str
     """What the card says of its accuracy."""
     problem: str = ""
     """Why it was not measured."""
+    measured: Measured | None = None
+    """How good it is on the data set, where one is given and it could be run."""
 
 
-def bench(model: str | os.PathLike[str], *, size: int | None = None, seconds: float = 1.5) -> Iterator[Timed]:
-    """Yield what each form of `model` takes on this machine, one after the other.
+def bench(
+    model: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    seconds: float = 1.5,
+    data: str | os.PathLike[str] | None = None,
+    split: str = "val",
+    limit: int | None = 100,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Timed]:
+    """Yield what each form of `model` takes on this machine, and how good it is on `data`, one after the other.
 
     Args:
         model: A name, or a model folder.
         size: Height and width of the image, pixels, for forms that take any; the card's by default.
         seconds: How long each figure is measured.
+        data: A data set on which each form is measured, at the size of the card.
+        split: Of the data set.
+        limit: Only the first so many images of it; None for all.
+        progress: Called with how many images of a pass are done, and how many there are.
 
     Raises:
         UsageError: The model takes no images, or a value is out of range.
+        DataError: The data set cannot be read, or has no such split.
     """
     folder = find(model)
     if folder.card.input is None:
@@ -64,8 +83,10 @@ def bench(model: str | os.PathLike[str], *, size: int | None = None, seconds: fl
     if size is not None and (size < 1 or size % facts.multiple):
         raise UsageError(f"size: expected a multiple of {facts.multiple}, got {size}")
     size_hw = facts.size_hw or ((size, size) if size else (facts.size, facts.size))
+    judge = None if data is None else Judge(folder.path, data, split, limit, progress)
     for form in forms_of(folder.card):
-        yield _timed(folder.path, form, size_hw, seconds)
+        row = _timed(folder.path, form, size_hw, seconds)
+        yield row if judge is None or row.latency_ms is None else _judged(row, form, judge)
 
 
 def fastest(rows: list[Timed]) -> Timed | None:
@@ -95,6 +116,15 @@ def _timed(path: Path, form: Form, size_hw: tuple[int, int], seconds: float) -> 
         return Timed(name, None, None, None, keeps, accuracy, found)
     latency, throughput, memory = found
     return Timed(name, latency, throughput, memory, keeps, accuracy)
+
+
+def _judged(row: Timed, form: Form, judge: Judge) -> Timed:
+    """Return the row with what the form reaches, which may only say that accuracy is not kept, never that it is."""
+    try:
+        measured = judge(row.form)
+    except OpenLeptonError as error:
+        return replace(row, problem=str(error), keeps=False)
+    return replace(row, measured=measured, keeps=row.keeps and measured.lost <= TOLERANCES[form.precision].lost)
 
 
 def _told(form: Form) -> str:

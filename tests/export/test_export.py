@@ -231,3 +231,51 @@ def test_evaluate_measures_the_form_that_it_is_told(tmp_path, capsys):
     assert exact > 0.2
     assert exact != rounded
     assert rounded == pytest.approx(exact, abs=0.05)
+
+
+def test_bench_says_how_good_each_form_is_on_a_data_set(tmp_path, capsys, monkeypatch):
+    from openlepton.cli import run
+
+    monkeypatch.setattr("openlepton.export.speed.installed", lambda engine: engine == "onnx")
+    export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
+    rows = {row.form: row for row in bench(tmp_path / "m", size=64, seconds=0.1, data=NUCLEI, limit=4)}
+    exact, rounded = rows["onnx-float32"].measured, rows["onnx-int8"].measured
+    assert all(row.measured is None for row in rows.values() if row.latency_ms is None)
+    assert (exact.metric, exact.lost) == ("mask_ap", 0)
+    assert exact.value > 0.2
+    assert rounded.original == exact.value
+    assert rounded.value != exact.value
+    assert rows["onnx-int8"].keeps == (rounded.lost <= TOLERANCES["int8"].lost)
+    assert (
+        run(["bench", str(tmp_path / "m"), "--imgsz", "64", "--seconds", "0.1", "--data", str(NUCLEI), "--limit", "4"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert "mask_ap" in printed
+    assert f"{rounded.value:.4f}" in printed
+    assert f"{rounded.value - exact.value:+.4f}" in printed
+
+
+def test_what_loses_too_much_on_a_data_set_is_not_the_fastest(tmp_path, monkeypatch):
+    from openlepton.export.accuracy import Judge, Measured
+
+    monkeypatch.setattr("openlepton.export.speed.installed", lambda engine: engine == "onnx")
+    export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
+    monkeypatch.setattr(Judge, "__call__", lambda self, form: Measured("mask_ap", 0.5 - 0.02 * ("int8" in form), 0.5))
+    rows = list(bench(tmp_path / "m", size=64, seconds=0.1, data=NUCLEI, limit=1))
+    assert {row.form for row in rows if row.keeps} >= {"onnx-float32"}
+    assert not next(row.keeps for row in rows if row.form == "onnx-int8")
+    assert fastest(rows).form == "onnx-float32"
+
+
+def test_a_data_set_may_be_a_file(tmp_path):
+    from openlepton.data.convert import convert_dataset
+    from openlepton.data.datasets import open_dataset
+
+    convert_dataset(open_dataset(NUCLEI), tmp_path / "set", "yolo")
+    named = tmp_path / "set" / "data.yaml"
+    card = export(MODEL, "onnx", tmp_path / "m", precision="int8", data=named, images=3, calibration=2)
+    form = card.forms[-1]
+    split = "train" if "train" in open_dataset(named).splits else "val"
+    assert form.calibrated == f"2 images of data.yaml {split}"
+    assert form.compared.images == "3 images of data.yaml val"
