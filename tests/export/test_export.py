@@ -36,6 +36,14 @@ def exported(tmp_path_factory):
     return tmp_path_factory.mktemp("exported") / "nuclei"
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with the model in float32 and in int8."""
+    folder = tmp_path_factory.mktemp("small") / "m"
+    export(MODEL, "onnx", folder, precision="int8", data=NUCLEI / "images")
+    return folder
+
+
 @pytest.mark.parametrize(("engine", "precision", "package"), FORMS)
 def test_a_form_finds_what_the_original_finds(exported, engine, precision, package):
     if importlib.util.find_spec(package) is None or (engine == "litert" and not _litert()):
@@ -109,11 +117,11 @@ def test_a_form_that_is_too_far_away_is_refused_unless_forced(tmp_path, monkeypa
     assert chosen(card, "auto").precision == "float32", "what does not keep the accuracy is not taken by itself"
 
 
-def test_boxes_and_scores_stay_in_float32_when_the_rest_is_int8(tmp_path):
+def test_boxes_and_scores_stay_in_float32_when_the_rest_is_int8(small):
     onnx = pytest.importorskip("onnx")
-    card = export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
+    card = open_folder(small).card
     assert card.forms[-1].calibrated == "8 images of images"
-    graph = onnx.load(tmp_path / "m" / "int8.onnx").graph
+    graph = onnx.load(small / "int8.onnx").graph
     makers = {name: node for node in graph.node for name in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     rounded = [
@@ -143,11 +151,10 @@ def test_a_network_without_a_twin_is_said_so(tmp_path):
         export("yolox-nano-voc20", "savedmodel", tmp_path / "m")
 
 
-def test_bench_measures_every_form_and_names_what_is_missing(tmp_path, monkeypatch):
-    export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
+def test_bench_measures_every_form_and_names_what_is_missing(small, monkeypatch):
     monkeypatch.setattr("openlepton.export.speed.installed", lambda engine: engine == "onnx")
-    rows = list(bench(tmp_path / "m", size=64, seconds=0.1))
-    assert [row.form for row in rows] == [name_of(form) for form in forms_of(open_folder(tmp_path / "m").card)]
+    rows = list(bench(small, size=64, seconds=0.1))
+    assert [row.form for row in rows] == [name_of(form) for form in forms_of(open_folder(small).card)]
     measured = [row for row in rows if row.latency_ms is not None]
     assert {row.form for row in measured} == {"onnx-float32", "onnx-int8"}
     assert all(row.latency_ms > 0 and row.images_per_s > 0 for row in measured)
@@ -195,16 +202,15 @@ def test_the_command_line_writes_compares_and_measures(tmp_path, capsys, monkeyp
     assert np.isfinite(openlepton.load(out, runtime="auto")(NUCLEI / "images" / "n0002.jpg").scores).all()
 
 
-def test_commands_run_the_form_that_they_are_told(tmp_path, capsys):
+def test_commands_run_the_form_that_they_are_told(small, capsys):
     import json
 
     from openlepton.cli import run
 
-    export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
     photo = str(NUCLEI / "images" / "n0051.jpg")
 
     def scores(*options):
-        assert run(["segment", photo, "--model", str(tmp_path / "m"), "--json", *options]) == 0
+        assert run(["segment", photo, "--model", str(small), "--json", *options]) == 0
         return [one["score"] for one in json.loads(capsys.readouterr().out)["detections"]]
 
     exact, rounded = scores(), scores("--runtime", "onnx-int8")
@@ -212,19 +218,17 @@ def test_commands_run_the_form_that_they_are_told(tmp_path, capsys):
     assert exact == scores("--runtime", "onnx-float32")
     assert exact != rounded
     assert rounded[0] == pytest.approx(exact[0], abs=0.2)
-    assert run(["segment", photo, "--model", str(tmp_path / "m"), "--runtime", "litert"]) == 2
+    assert run(["segment", photo, "--model", str(small), "--runtime", "litert"]) == 2
     assert "openlepton export yolov5n-seg-nuclei --to litert" in capsys.readouterr().err
 
 
-def test_evaluate_measures_the_form_that_it_is_told(tmp_path, capsys):
+def test_evaluate_measures_the_form_that_it_is_told(small, capsys):
     import json
 
     from openlepton.cli import run
 
-    export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
-
     def measured(form):
-        assert run(["evaluate", str(tmp_path / "m"), str(NUCLEI), "--runtime", form, "--json"]) == 0
+        assert run(["evaluate", str(small), str(NUCLEI), "--runtime", form, "--json"]) == 0
         return json.loads(capsys.readouterr().out)["masks"]["ap"]
 
     exact, rounded = measured("onnx-float32"), measured("onnx-int8")
@@ -233,12 +237,11 @@ def test_evaluate_measures_the_form_that_it_is_told(tmp_path, capsys):
     assert rounded == pytest.approx(exact, abs=0.05)
 
 
-def test_bench_says_how_good_each_form_is_on_a_data_set(tmp_path, capsys, monkeypatch):
+def test_bench_says_how_good_each_form_is_on_a_data_set(small, capsys, monkeypatch):
     from openlepton.cli import run
 
     monkeypatch.setattr("openlepton.export.speed.installed", lambda engine: engine == "onnx")
-    export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
-    rows = {row.form: row for row in bench(tmp_path / "m", size=64, seconds=0.1, data=NUCLEI, limit=4)}
+    rows = {row.form: row for row in bench(small, size=64, seconds=0.1, data=NUCLEI, limit=4)}
     exact, rounded = rows["onnx-float32"].measured, rows["onnx-int8"].measured
     assert all(row.measured is None for row in rows.values() if row.latency_ms is None)
     assert (exact.metric, exact.lost) == ("mask_ap", 0)
@@ -246,23 +249,19 @@ def test_bench_says_how_good_each_form_is_on_a_data_set(tmp_path, capsys, monkey
     assert rounded.original == exact.value
     assert rounded.value != exact.value
     assert rows["onnx-int8"].keeps == (rounded.lost <= TOLERANCES["int8"].lost)
-    assert (
-        run(["bench", str(tmp_path / "m"), "--imgsz", "64", "--seconds", "0.1", "--data", str(NUCLEI), "--limit", "4"])
-        == 0
-    )
+    assert run(["bench", str(small), "--imgsz", "64", "--seconds", "0.1", "--data", str(NUCLEI), "--limit", "4"]) == 0
     printed = capsys.readouterr().out
     assert "mask_ap" in printed
     assert f"{rounded.value:.4f}" in printed
     assert f"{rounded.value - exact.value:+.4f}" in printed
 
 
-def test_what_loses_too_much_on_a_data_set_is_not_the_fastest(tmp_path, monkeypatch):
+def test_what_loses_too_much_on_a_data_set_is_not_the_fastest(small, monkeypatch):
     from openlepton.export.accuracy import Judge, Measured
 
     monkeypatch.setattr("openlepton.export.speed.installed", lambda engine: engine == "onnx")
-    export(MODEL, "onnx", tmp_path / "m", precision="int8", data=NUCLEI / "images")
     monkeypatch.setattr(Judge, "__call__", lambda self, form: Measured("mask_ap", 0.5 - 0.02 * ("int8" in form), 0.5))
-    rows = list(bench(tmp_path / "m", size=64, seconds=0.1, data=NUCLEI, limit=1))
+    rows = list(bench(small, size=64, seconds=0.1, data=NUCLEI, limit=1))
     assert {row.form for row in rows if row.keeps} >= {"onnx-float32"}
     assert not next(row.keeps for row in rows if row.form == "onnx-int8")
     assert fastest(rows).form == "onnx-float32"
