@@ -64,10 +64,10 @@ class Judge:
         Raises:
             OpenLeptonError: It cannot be run.
         """
-        other = load(self.model, runtime=form)
+        other: Predictor[Any] = load(self.model, runtime=form)
         metric, value = self._value(other)
         # The original sees what the form sees, which may take one size alone.
-        facts = other.task.input
+        facts = getattr(other.task, "input", None)
         if facts not in self._known:
             self._known[facts] = self._value(replace(other, runtime=self._plain.runtime))
         return Measured(metric, value, self._known[facts][1])

@@ -61,7 +61,7 @@ def flows(model: Any, names: Collection[str], inputs: Sequence[Mapping[str, Arra
     return {name: Flow(*best_range(*ends[name], counts[name]), sums[name] / len(inputs)) for name in names}
 
 
-def best_range(low: float, high: float, counts: Floats) -> tuple[float, float]:
+def best_range(low: float, high: float, counts: Array) -> tuple[float, float]:
     """Return the part of a range in which values round to eight bits with the least squared error.
 
     Args:
