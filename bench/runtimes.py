@@ -1,8 +1,8 @@
 """Every runtime against PyTorch eager: YOLOv5n at 640, one image, two threads, in turn in one process, its accuracy beside it.
 
-`runtimes.py [DATA]`: the weights are those of `yolov5n-bccd`; with its data set (BCCD as a YOLO folder) int8 has its ranges from it
-and AP is measured in both forms. The last line is the whole pipeline, from an image in memory to detections, against the bare
-call of its network.
+`runtimes.py [DATA] [FOLDER]`: the weights are those of `yolov5n-bccd`; with its data set (BCCD as a YOLO folder) int8 has its
+ranges from it and AP is measured in both forms. FOLDER keeps the forms, so that a second run only measures. The last line is the
+whole pipeline, from an image in memory to detections, against the bare call of its network.
 """
 
 import statistics
@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 import openlepton
+from openlepton.card import CARD_NAME, open_folder
 from openlepton.errors import OpenLeptonError
 from openlepton.export import export
 from openlepton.export.forms import Source
 from openlepton.hub.index import find
+from openlepton.runtimes.forms import name_of
 
 MODEL, SIDE, THREADS = "yolov5n-bccd", 640, 2
 FORMS = (
@@ -47,23 +49,32 @@ def milliseconds(call: Callable[[], object], count: int = 15) -> float:
 
 
 def written(folder: Path, data: Path | None) -> dict[str, str]:
-    """Write every form that can be made here, and return what its card says of its accuracy."""
+    """Write every form that can be made here, if none is there, and return what the card says of their accuracy."""
+    if not (folder / CARD_NAME).exists():
+        for engine, precision in FORMS:
+            try:
+                export(
+                    MODEL,
+                    engine,
+                    folder,
+                    precision=precision,
+                    data=data,
+                    calibration=30,
+                    images=16,
+                    size=SIDE,
+                    force=True,
+                )
+            except OpenLeptonError as error:
+                print(f"{engine}-{precision}: {error}")
     told = {}
-    for engine, precision in FORMS:
-        try:
-            card = export(
-                MODEL, engine, folder, precision=precision, data=data, calibration=30, images=16, size=SIDE, force=True
-            )
-        except OpenLeptonError as error:
-            print(f"{engine}-{precision}: {error}")
-            continue
-        found = card.forms[-1].compared
+    for form in open_folder(folder).card.forms:
+        found = form.compared
         ap = "" if found.value is None else f", AP {found.value:.4f} after {found.original:.4f}"
-        told[f"{engine}-{precision}"] = f"{found.matched:.1%} in common{ap}{'' if found.keeps else ': NOT KEPT'}"
+        told[name_of(form)] = f"{found.matched:.1%} in common{ap}{'' if found.keeps else ': NOT KEPT'}"
     return told
 
 
-def main(data: str = "", rounds: str = "5") -> None:
+def main(data: str = "", kept: str = "", rounds: int = 5) -> None:
     """Print the table."""
     torch.set_num_threads(THREADS)
     image = np.random.default_rng(0).random((1, 3, SIDE, SIDE), dtype=np.float32)
@@ -75,7 +86,7 @@ def main(data: str = "", rounds: str = "5") -> None:
             return network.decode(network(given))
 
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "model"
+        folder = Path(kept or name) / "model"
         told = written(folder, Path(data) if data else None)
         calls: dict[str, Callable[[], object]] = {"eager": eager}
         for form in told:
@@ -88,7 +99,7 @@ def main(data: str = "", rounds: str = "5") -> None:
         for call in calls.values():
             milliseconds(call, 3)
         taken: dict[str, list[float]] = {form: [] for form in calls}
-        for _ in range(int(rounds)):
+        for _ in range(rounds):
             for form, call in calls.items():
                 taken[form].append(milliseconds(call))
     print(f"\n{MODEL} at {SIDE}, one image, {THREADS} threads; medians of {rounds} rounds")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from openlepton.cli.images import Runtime
 from openlepton.cli.tell import complain, note, table
 from openlepton.errors import ModelNotFound, UsageError, VideoUnreadable
 
@@ -40,6 +41,7 @@ def watch(
     model: Annotated[str | None, typer.Option(help="A detector: a name or a model folder.")] = None,
     min_score: MinScore = None,
     size: Size = None,
+    runtime: Runtime = None,
     out: Out = None,
     tracker: TrackerName = "bytetrack",
     video: Annotated[
@@ -69,14 +71,14 @@ def watch(
     if learn is not None:
         if any(live):
             raise UsageError("--learn: takes files; record a while first")
-        detector, sure = _detector(model, tracker, min_score, size)
+        detector, sure = _detector(model, tracker, min_score, size, runtime)
         normal = learn_normal(streams, detector, tracker=partial(make_tracker, tracker, min_score=sure), every=every)
         normal.save(learn)
         print(f"learned from {normal.samples:,} movements; normal scores below {normal.limit:.2f}: {learn}")
         return
     assert rules is not None
     checked = read_rules(rules)
-    detector, sure = _detector(model, tracker, min_score, size)
+    detector, sure = _detector(model, tracker, min_score, size, runtime)
     folder = out or numbered(Path("runs") / "watch")
     streams_told = _Streams()
     started, frames = time.perf_counter(), 0
@@ -114,6 +116,7 @@ def drive(
     ] = None,
     min_score: MinScore = None,
     size: Size = None,
+    runtime: Runtime = None,
     out: Out = None,
     tracker: TrackerName = "bytetrack",
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write annotated videos.")] = True,
@@ -135,7 +138,7 @@ def drive(
     calibration = UNCALIBRATED if camera is None else read_dashcam(camera)
     if camera is None:
         note("no --camera: distances assume a view of 60 degrees and come from heights of boxes alone")
-    detectors, sure = _detectors(model or _road_models(), tracker, min_score, size)
+    detectors, sure = _detectors(model or _road_models(), tracker, min_score, size, runtime)
     labels_zh = {label: zh for detector in detectors for label, zh in _labels_zh(detector).items()}
     folder = out or numbered(Path("runs") / "drive")
     streams_told = _Streams()
@@ -185,17 +188,18 @@ def _road_models() -> list[str]:
 
 
 def _detector(
-    name: str | None, tracker: str, min_score: float | None, size: int | None
+    name: str | None, tracker: str, min_score: float | None, size: int | None, runtime: str | None = None
 ) -> "tuple[Predictor[Any], float]":
     """Return a detector, and from which score on it is sure; a tracker that can use them gets less sure detections too."""
     from openlepton.hub.index import default
 
-    detectors, sure = _detectors([default("detect") if name is None else name], tracker, min_score, size)
+    names = [default("detect") if name is None else name]
+    detectors, sure = _detectors(names, tracker, min_score, size, runtime)
     return detectors[0], sure
 
 
 def _detectors(
-    names: list[str], tracker: str, min_score: float | None, size: int | None
+    names: list[str], tracker: str, min_score: float | None, size: int | None, runtime: str | None = None
 ) -> "tuple[list[Predictor[Any]], float]":
     """Return detectors whose findings are tracked together, and from which score on what they find is sure.
 
@@ -215,7 +219,8 @@ def _detectors(
         sure.append((card.detect or DetectFacts()).min_score if min_score is None else min_score)
     soonest = min(sure)
     lowest = [min(own, UNSURE) if tracker == "bytetrack" and own == soonest else own for own in sure]
-    return [load(name, min_score=least, size=size) for name, least in zip(names, lowest, strict=True)], soonest
+    pairs = zip(names, lowest, strict=True)
+    return [load(name, min_score=least, size=size, runtime=runtime) for name, least in pairs], soonest
 
 
 def _labels_zh(detector: "Predictor[Any]") -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from openlepton.cli.images import Runtime
 from openlepton.cli.tell import bar, note, table
 from openlepton.errors import UsageError
 
@@ -68,6 +69,7 @@ def track(
     camera_motion: CameraMotion = False,
     max_age: MaxAge = None,
     size: Size = None,
+    runtime: Runtime = None,
     every: Every = 1,
     policy: PolicyName = None,
     out: Out = None,
@@ -94,7 +96,7 @@ def track(
     wanted = None if classes is None else [part.strip() for text in classes for part in text.split(",") if part.strip()]
     live = is_url(source) or camera_number(source) is not None
     policy = policy or ("latest" if live else "all")
-    detecting = {"classes": wanted, "size": size, "language": lang}
+    detecting = {"classes": wanted, "size": size, "language": lang, "runtime": runtime}
     predictor, sure, workers = _detector(model, tracker, min_score, detecting, policy)
     outputs = _outputs(source, out, lines, overwrite=overwrite)
     reading = {"every": every, "policy": policy}
@@ -191,13 +193,10 @@ def _detector(
     name: str | None, tracker: str, min_score: float | None, options: dict[str, Any], policy: str
 ) -> "tuple[Predictor[Detections], float, int]":
     """Return the detector, from which score on it is sure, and how many frames it looks at, at the same time."""
-    from functools import partial
-
     from openlepton.card import DetectFacts
     from openlepton.hub.index import default, find
     from openlepton.predictor import load
     from openlepton.runtimes.cores import usable_cores
-    from openlepton.runtimes.onnx import OnnxRuntime
 
     chosen = default("detect") if name is None else name
     card = find(chosen).card
@@ -207,7 +206,7 @@ def _detector(
     lowest = min(sure, UNSURE) if tracker == "bytetrack" else sure
     # Every frame: each core has one of its own, which is faster than all cores sharing one; the newest: the other way round.
     workers, threads = (usable_cores(), 1) if policy == "all" else (1, 0)
-    return load(chosen, runtime=partial(OnnxRuntime, threads=threads), min_score=lowest, **options), sure, workers
+    return load(chosen, threads=threads, min_score=lowest, **options), sure, workers
 
 
 def _outputs(source: str, out: Path | None, lines: Path | None, *, overwrite: bool) -> _Outputs:

@@ -99,6 +99,12 @@ def test_of_a_model_that_is_sure_later_only_what_it_is_sure_of_is_tracked(tmp_pa
     assert ([one.task.min_score for one in detectors], sure) == ([0.6], 0.6)
 
 
+def test_detectors_run_in_the_form_that_is_told():
+    pytest.importorskip("openvino")
+    detectors, _ = _detectors([MODEL, "yolov5n-bccd"], "sort", None, None, "openvino")
+    assert [one.runtime.name for one in detectors] == ["openvino", "openvino"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_an_interrupt_leaves_whole_files(tmp_path):
@@ -135,6 +141,8 @@ def test_an_interrupt_leaves_whole_files(tmp_path):
             ["watch", "a.mp4", "--rules", EXAMPLES / "rules.toml", "--model", "efficientnet-lite0"],
             "is a model to classify with",
         ),
+        (["watch", "a.mp4", "--rules", EXAMPLES / "rules.toml", "--runtime", "litert"], "has no form for litert"),
+        (["drive", "a.mp4", "--model", MODEL, "--camera", EXAMPLES / "camera.toml", "--runtime", "x"], "got 'x'"),
         (["drive", "a.mp4", "--camera", EXAMPLES / "rules.toml"], "rules.toml: camera: Field required"),
     ],
 )

@@ -106,6 +106,29 @@ def test_a_line_of_json_for_each_frame_is_what_python_gives(lepton, clip, tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
+def test_tracks_are_the_same_in_the_form_that_is_told(lepton, clip, monkeypatch):
+    pytest.importorskip("openvino")
+    from openlepton.runtimes.openvino import OpenVinoRuntime
+
+    ran, call = [], OpenVinoRuntime.__call__
+    monkeypatch.setattr(OpenVinoRuntime, "__call__", lambda self, inputs: ran.append(self) or call(self, inputs))
+
+    def boxes(*options):
+        status, out, err = lepton("track", clip, "--json", "-", "--every", 4, "--classes", "person", *options)
+        assert (status, err) == (0, "")
+        found = [json.loads(line)["detections"] for line in out.splitlines()]
+        assert [[row["track_id"] for row in rows] for rows in found] == [[1], [1]]
+        return np.array([list(row["box"].values()) for rows in found for row in rows])
+
+    plain = boxes()
+    assert not ran
+    assert np.abs(boxes("--runtime", "openvino") - plain).max() < 0.05
+    assert len(ran) == 2
+    status, _, err = lepton("track", clip, "--json", "-", "--runtime", "litert")
+    assert status == 2
+    assert "openlepton export yolox-nano-voc20 --to litert" in err
+
+
 def test_tracks_can_be_written_as_motchallenge_wants_them(lepton, clip, tmp_path):
     assert lepton("track", clip, "--out", "out.txt", "--classes", "person", "--json", "out.jsonl")[0] == 0
     rows = read_mot(tmp_path / "out.txt")
