@@ -158,7 +158,7 @@ class ImagesBody(_Wire):
 class TextBody(_Wire):
     """One text."""
 
-    text: str = Field(min_length=1)
+    text: str
 
 
 class TextsBody(_Wire):

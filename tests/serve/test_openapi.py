@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 def described(tmp_path_factory, photos):
     folder = tmp_path_factory.mktemp("described")
     (folder / "a.jpg").write_bytes(photos[0].read_bytes())
-    with running("yolov5n-bccd", "efficientnet-lite0", "--workers", "1", "--jobs", folder) as server:
+    models = ["yolov5n-bccd", "efficientnet-lite0", "sentiment-en", "topics"]
+    with running(*models, "--workers", "1", "--jobs", folder) as server:
         yield server
 
 
@@ -57,3 +58,5 @@ def test_schemathesis_finds_nothing(described):
     assert len(statuses) > 20
     assert 200 in statuses["/v1/models"]
     assert {422} & statuses["/v1/detect"]
+    assert {200, 422} <= statuses["/v1/classify-text"]
+    assert {200, 422} <= statuses["/v1/sentiment"]
