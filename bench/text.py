@@ -25,8 +25,8 @@ from openlepton.text.tokens import TOKENIZER
 THREADS = 2
 TARGET = 4.0
 LINEAR_TARGET, TRAIN_TARGET_S = 5000, 60
-BATCHES = (1, 8, 32)
-"""Of the peer: as it comes, and what suits it better."""
+BATCHES = (1, 8)
+"""Of the peer: as it comes, and what suited it best of 8, 32 and more."""
 
 
 def weights_of(graph: bytes) -> dict[str, np.ndarray]:
