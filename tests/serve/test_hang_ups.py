@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import struct
+import sys
 from http.client import HTTPResponse
 
 import pytest
@@ -42,7 +43,9 @@ def shut(connection):
 
 
 def reset(connection):
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+    )
     connection.close()
 
 
