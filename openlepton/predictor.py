@@ -21,7 +21,7 @@ from openlepton.hub.index import find
 from openlepton.images import LIMITS, Limits
 from openlepton.results import Classification, Detections, Segmentation, class_ids_of
 from openlepton.runtimes import ENGINES, runtime_of
-from openlepton.runtimes.cores import usable_cores
+from openlepton.runtimes.cores import default_threads, usable_cores
 from openlepton.runtimes.forms import chosen
 from openlepton.runtimes.onnx import OnnxRuntime
 from openlepton.runtimes.remembered import recall
@@ -255,7 +255,9 @@ def _member(folder: ModelFolder, runtime: RuntimeFactory | str | None, threads: 
     card = folder.card
     scorer: Scorer
     if card.ngrams is None:
-        scorer = open_encoder(folder, _opened(folder, runtime, threads))
+        ours = runtime is None or isinstance(runtime, str)  # then a thread for each of several groups of texts
+        workers = (threads or default_threads()) if ours and threads >= 0 else 1
+        scorer = open_encoder(folder, _opened(folder, runtime, 1 if workers > 1 else threads), workers)
     elif runtime is None or isinstance(runtime, str):
         scorer = open_linear(folder)
     else:

@@ -1,6 +1,7 @@
 """Encoders as classifiers of texts: texts to ids, ids of like length through a runtime together, scores out."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,19 +32,30 @@ class Encoder:
     tokens: Tokens
     runtime: Runtime
     classes: int
+    workers: int = 1
+    """Groups of texts that go through the graph at the same time: one on each core does more than one on all of them."""
 
     def __call__(self, texts: list[str]) -> Floats:
         """Return `(N, C)` scores, 0..1. Texts of like length go together: a long one makes no short one slow."""
         encoded = self.tokens.encode(texts)
         scores = np.zeros((len(texts), self.classes), np.float32)
         lengths = [min(padded(len(ids)), self.tokens.max_tokens) for ids in encoded]
-        for rows in groups(lengths):
+        work = groups(lengths)
+
+        def run(rows: list[int]) -> Floats:
             ids = np.zeros((len(rows), lengths[rows[0]]), np.int64)  # (B, T)
             mask = np.zeros_like(ids)
             for number, row in enumerate(rows):
                 ids[number, : len(encoded[row])] = encoded[row]
                 mask[number, : len(encoded[row])] = 1
-            scores[rows] = self.runtime({"input_ids": ids, "attention_mask": mask})["scores"]
+            return self.runtime({"input_ids": ids, "attention_mask": mask})["scores"]
+
+        with ThreadPoolExecutor(
+            self.workers, thread_name_prefix="openlepton"
+        ) as pool:  # starts no thread before it must
+            each = pool.map if min(len(work), self.workers) > 1 else map
+            for rows, found in zip(work, each(run, work), strict=True):
+                scores[rows] = found
         return scores
 
 
@@ -69,8 +81,8 @@ def groups(lengths: Sequence[int]) -> list[list[int]]:
     return found
 
 
-def open_encoder(folder: ModelFolder, runtime: Runtime) -> Encoder:
-    """Return the classifier of a model folder around the graph that `runtime` runs.
+def open_encoder(folder: ModelFolder, runtime: Runtime, workers: int = 1) -> Encoder:
+    """Return the classifier of a model folder around the graph that `runtime` runs, with so many groups of texts at a time.
 
     Raises:
         ModelCorrupt: The tokenizer differs from the card.
@@ -80,4 +92,4 @@ def open_encoder(folder: ModelFolder, runtime: Runtime) -> Encoder:
     facts = folder.card.text
     longest = facts.max_tokens if facts is not None else None
     tokens = read_tokens(folder.read(TOKENIZER), longest or MAX_TOKENS, str(folder.path / TOKENIZER))
-    return Encoder(tokens, runtime, len(folder.card.labels))
+    return Encoder(tokens, runtime, len(folder.card.labels), workers)

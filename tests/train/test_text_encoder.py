@@ -141,14 +141,17 @@ def test_what_is_published_is_int8_and_its_products_are_of_integers(trained):
     assert size < len(export_encoder(load_network(trained / "training" / STATE))) / 2
 
 
-def test_neither_neighbours_nor_order_change_a_score(trained):
-    model = load(trained, threads=1)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_neither_neighbours_nor_order_nor_threads_change_a_score(trained, threads):
+    model = load(trained, threads=threads)
+    assert (model.scorer.workers, model.runtime.threads) == (threads, 1)
     texts = [
         f"the {one} {'very ' * (row % 9)}{thing}"
         for row, (one, thing) in enumerate(zip(GOOD * 9, THINGS * 8, strict=False))
     ]
     texts = [*ODD, *texts, "superb " * 500]
-    alone = [model(text).scores for text in texts]
+    one_by_one = load(trained, threads=1)
+    alone = [one_by_one(text).scores for text in texts]
     together, backwards = model.batch(texts), model.batch(texts[::-1])[::-1]
     for one, many, other in zip(alone, together, backwards, strict=True):
         np.testing.assert_allclose(many.scores, one, rtol=0, atol=1e-6)
