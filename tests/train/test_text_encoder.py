@@ -34,7 +34,7 @@ from openlepton.nets.export_text import export_encoder, in_int8, text_parity  # 
 from openlepton.text.encode import Encoder  # noqa: E402
 from openlepton.text.labelled import read_labelled  # noqa: E402
 from openlepton.text.tokens import read_tokens  # noqa: E402
-from openlepton.train.classifying_text import _Session  # noqa: E402
+from openlepton.train.classifying_text import TextRun, _Session, train_encoder  # noqa: E402
 from openlepton.train.text_encoder import STATE, EncoderConfig, build, fit, load_network, logits_of  # noqa: E402
 from openlepton.train.text_encoder import padded as pad  # noqa: E402
 
@@ -196,6 +196,20 @@ def test_a_training_that_was_interrupted_ends_as_it_would_have(data, tmp_path):
                 tmp_path / "whole",
             )
         )
+
+
+def test_labels_need_not_exclude_each_other(tmp_path):
+    random, rows = np.random.default_rng(0), []
+    for _ in range(512):
+        has = [word for word in THINGS[:3] if random.integers(2)]
+        rows.append({"text": f"the {' '.join(has)} .", "label": has})
+    (tmp_path / "tags.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = TextRun(data=str(tmp_path / "tags.jsonl"), out=str(tmp_path / "tags"), model=str(FIXTURE), multi_label=True)
+    report = train_encoder(made, EncoderConfig(epochs=10, lr=2e-3)).report
+    assert report.exact > 0.9
+    found = load(tmp_path / "tags").batch(["the film book .", "the room .", "the .", ""])
+    assert [sorted(one.labels) for one in found] == [["book", "film"], ["room"], [], []]
+    assert found[0].scores.sum() > 1
 
 
 @pytest.mark.parametrize(
