@@ -187,8 +187,9 @@ def main(peer_python: str, rounds: str = "3", seconds: str = "8", file: str = ""
             load(port, one.path, image, "closed", 2 * CORES, 2)
         for _ in range(int(rounds)):
             measured(servers, image, float(seconds), figures, raw)
-    if kept is not None:
-        kept.write_text(json.dumps({"raw": raw.values, **{name: found.values for name, found in figures.items()}}))
+            if kept is not None:
+                rows = {"raw": raw.values, **{name: found.values for name, found in figures.items()}}
+                kept.write_text(json.dumps(rows))
     print(f"{MODEL}, {CORES} cores, medians of {len(raw.values['rps'])} rounds of {seconds} s")
     tell(figures, raw)
 
