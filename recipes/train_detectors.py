@@ -85,13 +85,13 @@ RECIPES = {
     "voc20": replace(
         SHORT,
         name="yolov5n-voc20",
-        epochs=5,
+        epochs=3,
         freeze="backbone",
         lr=2e-3,
         warmup_bias_lr=2e-3,
         warmup_epochs=0.2,
         closing_epochs=1,
-        evaluate_every=2,
+        evaluate_every=3,
         ema_decay=0.999,
         cache_mb=2600,
     ),
@@ -120,7 +120,8 @@ RECIPES = {
     ),
     # Of two objects in one cell one is lost: a grid of 6 x 6 keeps 94 % of them, and there is no mosaic, which makes them
     # smaller, but the paper's variations. The last layer sums 9,216 inputs: with steps as long as elsewhere its numbers jump
-    # by whole cells, and nothing is learned. The paper begins with a body that knows ImageNet, this one with YOLOv3-tiny's.
+    # by whole cells, and nothing is learned. The paper begins with a body that knows ImageNet, this one with YOLOv3-tiny's,
+    # which stays up to its last convolution.
     "yolov1-tiny-bccd": replace(
         BCCD,
         model="yolov1-tiny",
@@ -130,7 +131,8 @@ RECIPES = {
         nominal_batch=4,
         lr=1e-4,
         warmup_bias_lr=1e-4,
-        epochs=16,
+        epochs=20,
+        freeze="12",
         evaluate_every=4,
         augment=replace(PRESETS["low"], mosaic=0.0, scale=0.2, translate=0.2, flipud=0.5),
     ),
