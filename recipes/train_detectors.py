@@ -81,16 +81,17 @@ RECIPES = {
         closing_epochs=4,
         evaluate_every=1,
     ),
-    # The body knows COCO already, by imitation (recipes/imitate_yolox.py), and stays; pyramid and head learn.
+    # The body knows COCO already, by imitation (recipes/imitate_yolox.py), and its first layers stay. With
+    # the whole backbone standing still AP50 was 0.198 after three epochs.
     "voc20": replace(
         SHORT,
         name="yolov5n-voc20",
-        epochs=3,
-        freeze="backbone",
-        lr=2e-3,
-        warmup_bias_lr=2e-3,
+        epochs=20,
+        freeze="5",
+        lr=1e-3,
+        warmup_bias_lr=1e-3,
         warmup_epochs=0.2,
-        closing_epochs=1,
+        closing_epochs=3,
         evaluate_every=3,
         ema_decay=0.999,
         cache_mb=2600,

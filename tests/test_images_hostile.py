@@ -358,9 +358,9 @@ def test_what_a_png_holds_besides_its_picture_is_neither_unpacked_nor_decoded() 
 
 def test_pixels_beyond_the_header_are_not_unpacked() -> None:
     data = png(10, 10, chunk(b"IDAT", zlib.compress(bytes(100_000_000), 9)), colour=0)
-    start = time.perf_counter()
+    start = time.process_time()
     assert not read_image(data).any()
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_compressed_bmp_is_read_and_sixteen_megabytes_of_it_take_no_minutes() -> None:
