@@ -79,12 +79,21 @@ def write_model(
         ),
     }
     card = draft.model_copy(update=changes)
+    return write_folder(out, card, files)
+
+
+def write_folder(out: Path, card: ModelCard, files: Mapping[str, bytes]) -> ModelCard:
+    """Write the files of a model folder, each in one step, and last the card, which names them; return the card.
+
+    Raises:
+        OutputError: The folder cannot be made or written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror or error}") from None
-    for file, data in files.items():
-        write_atomic(out / file, data)
+    for name, data in files.items():
+        write_atomic(out / name, data)
     write_card(out, card)
     return card
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from openlepton.arrays import Array
 from openlepton.card import ModelCard, ModelFolder, file_facts
-from openlepton.errors import ModelNotFound, OutputError, missing_extra
-from openlepton.files import write_atomic
-from openlepton.hub.folder import write_card
+from openlepton.errors import ModelNotFound, missing_extra
+from openlepton.hub.folder import write_folder
 from openlepton.hub.index import models
 
 Quantization = Literal["int8", "float32", "float16"]
@@ -141,11 +140,4 @@ def write_translator(
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
     files |= tokenizers
     card = draft.model_copy(update={"files": {name: file_facts(data) for name, data in files.items()}})
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: {error.strerror or error}") from None
-    for name, data in files.items():
-        write_atomic(out / name, data)
-    write_card(out, card)
-    return card
+    return write_folder(out, card, files)

@@ -15,11 +15,9 @@ import torch
 
 from openlepton.arrays import Array, Floats, Tensors
 from openlepton.card import CONTRACT, ClassifyFacts, Metric, ModelCard, Parity, TextInput, file_facts
-from openlepton.errors import OutputError
-from openlepton.files import write_atomic
 from openlepton.hub.convert import draft_card, model_name
 from openlepton.hub.encoder_folder import read_encoder
-from openlepton.hub.folder import GRAPH, write_card
+from openlepton.hub.folder import GRAPH, write_folder
 from openlepton.metrics.calibration import best_temperature, expected_calibration_error
 from openlepton.metrics.classification import ClassificationReport, TagReport, classification_report, tag_report
 from openlepton.nets.bert import Bert
@@ -124,7 +122,7 @@ def publish_linear(
     draft = _draft(run, splits["train"]) | {"architecture": "linear-ngrams", "ngrams": linear.facts, "metrics": metrics}
     best = max(trained.tried, key=lambda l2: trained.tried[l2])
     tell(f"l2 {best:g}, temperature {linear.temperature:g}, {len(linear.buckets):,} n-grams, {trained.seconds:.1f} s")
-    return TrainedText(Path(run.out), write_folder(Path(run.out), draft, data), report)
+    return TrainedText(Path(run.out), write_classifier(Path(run.out), draft, data), report)
 
 
 def train_encoder(run: TextRun, config: EncoderConfig, *, threads: int = 0, tell: Tell = lambda _: None) -> TrainedText:
@@ -190,7 +188,7 @@ def publish_encoder(
     }
     draft["text"] = draft["text"].model_copy(update={"max_tokens": max_tokens})
     files = {GRAPH: chosen, TOKENIZER: tokenizer}
-    return TrainedText(Path(run.out), write_folder(Path(run.out), draft, files), report)
+    return TrainedText(Path(run.out), write_classifier(Path(run.out), draft, files), report)
 
 
 class _Session:
@@ -267,14 +265,7 @@ def _draft(run: TextRun, train: Labelled) -> dict[str, Any]:
     }
 
 
-def write_folder(out: Path, draft: Mapping[str, Any], files: Mapping[str, bytes]) -> ModelCard:
+def write_classifier(out: Path, draft: Mapping[str, Any], files: Mapping[str, bytes]) -> ModelCard:
     """Write a model folder: its files, and last the card."""
     card = draft_card(**draft, files={name: file_facts(data) for name, data in files.items()})
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: {error.strerror or error}") from None
-    for name, data in files.items():
-        write_atomic(out / name, data)
-    write_card(out, card)
-    return card
+    return write_folder(out, card, files)
