@@ -211,8 +211,6 @@ def train_translator(
 
     if data is None or source is None or target is None:
         raise UsageError("train --task translate: --data FOLDER, --from and --to are needed")
-    if options["precision"] == "auto":
-        options["precision"] = "float32"
     run = TranslatorRun(
         data=data,
         out=str(out or numbered(Path("runs") / "translate")),

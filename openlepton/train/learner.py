@@ -17,11 +17,10 @@ from openlepton.predictor import Runtime
 from openlepton.train.config import TrainConfig
 from openlepton.train.evaluate import NetworkRuntime
 from openlepton.train.lesson import Lesson
+from openlepton.train.precision import autocast
 from openlepton.train.ranks import Ranks
 from openlepton.train.schedule import Averaged, Pace, make_optimizer, optimizer_state, set_optimizer_state, set_pace
 from openlepton.train.start import freeze
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -149,10 +148,9 @@ class TorchLearner:
         """Go forward and back with one batch, and step if asked to."""
         images, targets = resized(self.config, self.lesson, self.network.multiple, self.device, batch, epoch, number)
         images = images.to(memory_format=torch.channels_last)
-        precision = PRECISIONS[self.config.precision]
         alone = isinstance(self._run, nn.parallel.DistributedDataParallel) and not stepping
         with self._run.no_sync() if alone else contextlib.nullcontext():
-            with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
+            with autocast(self.config.precision, self.device):
                 maps = self._run(images)
             total, parts = self.loss(maps, targets)
             self.scaler.scale(total * self.ranks.count).backward()

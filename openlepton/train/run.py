@@ -24,13 +24,14 @@ from openlepton.interrupt import Interrupt
 from openlepton.nets.restore import settle
 from openlepton.runtimes.cores import usable_cores
 from openlepton.train.checkpoint import BEST, LAST, Checkpoint, Progress, load_checkpoint, save_checkpoint
-from openlepton.train.config import Precision, TrainConfig
+from openlepton.train.config import TrainConfig
 from openlepton.train.fewshot import fit_head, head_alone
 from openlepton.train.learner import Learners, TorchLearner
 from openlepton.train.lesson import Lesson, Measured
 from openlepton.train.lessons import lesson_of
 from openlepton.train.loop import Training
 from openlepton.train.memory import explained
+from openlepton.train.precision import choose_precision
 from openlepton.train.publish import publish
 from openlepton.train.ranks import Ranks, choose_device, joined
 from openlepton.train.report import Board, draw_curves, write_results
@@ -87,7 +88,7 @@ def fit(config: TrainConfig, *, watch: Watch = nobody, learners: Learners = Torc
         tell = watch if ranks.first else nobody
         dataset, train = lesson.data(config, tell)
         device = choose_device(config.device, ranks)
-        config = replace(config, precision=_precision(config.precision, device))
+        config = replace(config, precision=choose_precision(config.precision, device))
         torch.manual_seed(config.seed)
         network = lesson.network(config, train, tell)
         source, taken = "trained from scratch", Taken("", 0, ())
@@ -142,7 +143,7 @@ def resume(
         if dataset.classes != progress.classes:
             raise CheckpointMismatch(f"{folder}: its classes are not those of {config.data}")
         device = choose_device(config.device, ranks)
-        config = replace(config, precision=_precision(config.precision, device))
+        config = replace(config, precision=choose_precision(config.precision, device))
         network = build(
             config.model,
             len(dataset.classes),
@@ -324,20 +325,6 @@ def _val_split(config: TrainConfig, dataset: Dataset, tell: Watch) -> str:
             return name
     tell(Note(f"no split {config.val_split}: measured on the training images, which flatters"))
     return config.train_split
-
-
-def _precision(wanted: Precision, device: torch.device) -> Precision:
-    """Return the precision that `auto` means on a device: the same on every run of one machine."""
-    if wanted == "float16" and device.type != "cuda":
-        raise UsageError("precision: float16 needs CUDA; on a processor take bfloat16 or float32")
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "float16"
-    # Without tiles (AMX) bfloat16 gained nothing: 16 images a second of one core where float32 made 19.
-    if device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)():
-        return "bfloat16"
-    return "float32"
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 The state of a training is one safetensors file, replaced in one step; `fit` goes on from it as if it had never stopped.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,18 +10,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from openlepton.arrays import Array, Floats
 from openlepton.errors import CheckpointRefused, TrainingDiverged, UsageError
-from openlepton.files import write_atomic
 from openlepton.nets.bert import Bert, BertConfig
 from openlepton.text.labelled import Labelled
 from openlepton.text.tokens import Tokens
+from openlepton.train.config import Precision
+from openlepton.train.precision import autocast, choose_precision
+from openlepton.train.schedule import optimizer_state, set_optimizer_state
+from openlepton.train.states import read_state, write_state
 
 FORMAT = "openlepton-encoder-1"
 STATE = "encoder.safetensors"
@@ -44,6 +44,7 @@ class EncoderConfig:
         dropout: In the encoder and before its classifier, 0..1.
         smoothing: Share of the probability that the loss spreads over all classes, 0..1.
         clip_norm: The longest gradient.
+        precision: Of the arithmetic of training.
         seed: Of everything random.
     """
 
@@ -59,9 +60,11 @@ class EncoderConfig:
     dropout: float = 0.1
     smoothing: float = 0.0
     clip_norm: float = 1.0
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", choose_precision(self.precision))
         for name in ("batch", "epochs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 1 or more, got {getattr(self, name)}")
@@ -210,7 +213,9 @@ def fit(
 
 
 def _step(state: State, ids: Tensor, mask: Tensor, truth: Tensor, config: EncoderConfig, share: float) -> float:
-    loss = loss_of(state.network, state.network(ids, mask), truth, config.smoothing)
+    with autocast(config.precision):
+        logits = state.network(ids, mask)
+    loss = loss_of(state.network, logits.float(), truth, config.smoothing)
     if not torch.isfinite(loss):
         raise TrainingDiverged(
             f"step {state.step}: the loss is not finite any more; a lower learning rate helps (lr is {config.lr:g})"
@@ -243,32 +248,9 @@ def _checkpoint(
 
 def save_state(path: Path, state: State) -> None:
     """Write `state` to `path` in one step."""
-    tensors = {f"network/{name}": value for name, value in state.network.state_dict().items()}
-    for row, values in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{row}/{name}": value for name, value in values.items()}
-    header = {
-        "format": FORMAT,
-        "network": json.dumps(asdict(state.network.config)),
-        "progress": json.dumps({name: getattr(state, name) for name in ("step", "seconds", "history")}),
-    }
-    write_atomic(path, safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()}, header))
-
-
-def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and header of a training's state.
-
-    Raises:
-        CheckpointRefused: The file is not one.
-    """
-    try:
-        with safetensors.safe_open(path, "pt") as opened:
-            header: dict[str, str] = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointRefused(f"{path}: not a safetensors file, or damaged: {error}") from None
-    if header.get("format") != FORMAT:
-        raise CheckpointRefused(f"{path}: not the state of an encoder's training")
-    return tensors, header
+    parts = {"network": state.network.state_dict(), "optimizer": optimizer_state(state.network, state.optimizer)}
+    progress = {name: getattr(state, name) for name in ("step", "seconds", "history")}
+    write_state(path, FORMAT, parts, asdict(state.network.config), progress)
 
 
 def load_state(path: Path, state: State) -> None:
@@ -277,23 +259,18 @@ def load_state(path: Path, state: State) -> None:
     Raises:
         CheckpointRefused: It is of another network.
     """
-    tensors, header = read_state(path)
-    if BertConfig(**json.loads(header["network"])) != state.network.config:
+    stored = read_state(path, FORMAT)
+    if BertConfig(**stored.network) != state.network.config:
         raise CheckpointRefused(f"{path}: holds another network than the one asked for")
-    state.network.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network/")})
-    whole = state.optimizer.state_dict()
-    for name, value in tensors.items():
-        if name.startswith("optimizer/"):
-            row, key = name.split("/")[1:]
-            whole["state"].setdefault(int(row), {})[key] = value
-    state.optimizer.load_state_dict(whole)
-    progress = json.loads(header["progress"])
-    state.step, state.seconds, state.history = progress["step"], progress["seconds"], progress["history"]
+    state.network.load_state_dict(stored.part("network"))
+    set_optimizer_state(state.network, state.optimizer, stored.part("optimizer"))
+    for name, value in stored.progress.items():
+        setattr(state, name, value)
 
 
 def load_network(path: Path) -> Bert:
     """Return the network from the state `path` of a training."""
-    tensors, header = read_state(path)
-    network = Bert(BertConfig(**json.loads(header["network"])))
-    network.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network/")})
+    stored = read_state(path, FORMAT)
+    network = Bert(BertConfig(**stored.network))
+    network.load_state_dict(stored.part("network"))
     return network.eval()

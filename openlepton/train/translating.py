@@ -4,25 +4,25 @@ The state of a training is one safetensors file, replaced in one step; `fit` goe
 order of the sentences of the epoch that was cut short.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from openlepton.errors import CheckpointRefused, DataError, UsageError
-from openlepton.files import write_atomic
 from openlepton.nets.transformer import BOS, PAD, Config, Transformer
+from openlepton.train.config import Precision
 from openlepton.train.muon import Muon
+from openlepton.train.precision import autocast, choose_precision
+from openlepton.train.schedule import optimizer_state, set_optimizer_state
+from openlepton.train.states import read_state, write_state
 
 FORMAT = "openlepton-translator-1"
 STATE = "translator.safetensors"
@@ -67,10 +67,11 @@ class TranslateConfig:
     max_length: int = 128
     epochs: int = 30
     minutes: float = math.inf
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", choose_precision(self.precision))
         if self.batch_tokens < self.max_length:
             raise UsageError(f"batch_tokens: expected at least max_length ({self.max_length}), got {self.batch_tokens}")
         if not (self.lr > 0 and self.muon_lr > 0 and self.warmup >= 1 and self.epochs >= 1 and self.minutes > 0):
@@ -176,67 +177,36 @@ def fresh(config: TranslateConfig, start: Transformer | None = None) -> State:
 
 def save_state(path: Path, state: State, config: TranslateConfig) -> None:
     """Write `state` to `path` in one step."""
-    tensors: dict[str, Tensor] = {}
-    for part in ("network", "averaged"):
-        tensors |= {f"{part}/{name}": value for name, value in getattr(state, part).state_dict().items()}
+    parts = {"network": state.network.state_dict(), "averaged": state.averaged.state_dict()}
     for number, optimizer in enumerate(state.optimizers):
-        for row, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{row}/{name}": value for name, value in values.items()}
-    header = {
-        "format": FORMAT,
-        "network": json.dumps(asdict(config.network)),
-        "progress": json.dumps({name: getattr(state, name) for name in ("step", "epoch", "seconds", "history")}),
-    }
-    write_atomic(path, safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()}, header))
-
-
-def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and header of a training's state.
-
-    Raises:
-        CheckpointRefused: The file is not one.
-    """
-    try:
-        with safetensors.safe_open(path, "pt") as opened:
-            header: dict[str, str] = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointRefused(f"{path}: not a safetensors file, or damaged: {error}") from None
-    if header.get("format") != FORMAT:
-        raise CheckpointRefused(f"{path}: not the state of a translator's training")
-    return tensors, header
+        parts[f"optimizer/{number}"] = optimizer_state(state.network, optimizer)
+    progress = {name: getattr(state, name) for name in ("step", "epoch", "seconds", "history")}
+    write_state(path, FORMAT, parts, asdict(config.network), progress)
 
 
 def load_network(path: Path) -> Transformer:
     """Return the network with averaged weights from the state `path` of a training."""
-    tensors, header = read_state(path)
-    network = Transformer(Config(**json.loads(header["network"])))
-    network.load_state_dict({name[9:]: value for name, value in tensors.items() if name.startswith("averaged/")})
+    stored = read_state(path, FORMAT)
+    network = Transformer(Config(**stored.network))
+    network.load_state_dict(stored.part("averaged"))
     return network.eval()
 
 
 def load_state(path: Path, config: TranslateConfig) -> State:
     """Return the training whose state is in `path`."""
-    tensors, header = read_state(path)
-    if Config(**json.loads(header["network"])) != config.network:
+    stored = read_state(path, FORMAT)
+    if Config(**stored.network) != config.network:
         raise CheckpointRefused(f"{path}: holds another network than the one asked for")
     state = fresh(config)
-    for part in ("network", "averaged"):
-        head = f"{part}/"
-        values = {name[len(head) :]: value for name, value in tensors.items() if name.startswith(head)}
-        getattr(state, part).load_state_dict(values)
+    state.network.load_state_dict(stored.part("network"))
+    state.averaged.load_state_dict(stored.part("averaged"))
     for number, optimizer in enumerate(state.optimizers):
-        whole: dict[str, Any] = optimizer.state_dict()
-        for name, value in tensors.items():
-            if name.startswith(f"optimizer/{number}/"):
-                row, key = name.split("/")[2:]
-                whole["state"].setdefault(int(row), {})[key] = value
-        optimizer.load_state_dict(whole)
-    return replace(state, **json.loads(header["progress"]))
+        set_optimizer_state(state.network, optimizer, stored.part(f"optimizer/{number}"))
+    return replace(state, **stored.progress)
 
 
 def _step(state: State, pairs: Sequence[Encoded], config: TranslateConfig, share: float) -> tuple[float, int]:
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with autocast(config.precision):
         loss, pieces = loss_of(state.network, pairs, config.smoothing)
     (loss / pieces).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)

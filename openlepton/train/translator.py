@@ -8,7 +8,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from openlepton.nets.transformer import BOS, UNKNOWN, Config, Transformer
 from openlepton.text.rows import Row, read_rows
 from openlepton.text.translate import open_translator
 from openlepton.text.translate_tokens import PIECES
+from openlepton.train.config import Precision
 from openlepton.train.parallel import encoded, learn_pieces, open_tokenizer
+from openlepton.train.precision import choose_precision
 from openlepton.train.translating import STATE, Encoded, TranslateConfig, fit, load_network, padded, pairs_of
 
 Tell = Callable[[str], None]
@@ -73,15 +75,14 @@ class TranslatorRun:
     minutes: float = float("inf")
     lr: float = 2e-3
     smoothing: float = 0.1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "auto"
     threads: int = 0
     seed: int = 0
     name: str = ""
     licence: str = "NOASSERTION"
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16"):
-            raise UsageError(f"precision: expected float32 or bfloat16, got {self.precision}")
+        choose_precision(self.precision)
         if self.source == self.target:
             raise UsageError(f"source and target are both {self.source!r}")
 
