@@ -6,7 +6,7 @@
 Backbone and pyramid of both are the same drawing with maps of the same shapes; only, where YOLOX-Nano has a depthwise and a
 1x1 convolution, YOLOv5n has a full one. So every layer of YOLOv5n has one of YOLOX-Nano to imitate: its 1x1 convolutions are
 taken over, its 3x3 ones begin with the product of the two they replace. Then each learns, from images without boxes, to give
-what its example gives: in the first epoch from what the example saw, in the second from what the layers before it give
+what its example gives: in the first epoch from what the example saw, afterwards from what the layers before it give
 (FitNets, arXiv:1412.6550). The head, which has no example, stays fresh. Needs the extra `train`.
 """
 
@@ -20,6 +20,7 @@ import torch
 import yolox_nano
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 from train_detectors import SHORT, tell
 
 from openlepton.data.augment import PRESETS
@@ -30,7 +31,7 @@ from openlepton.nets.blocks import Conv
 from openlepton.train.detecting import Detecting
 
 CONFIG = replace(
-    SHORT, name="imitation", size=320, lr=2e-3, epochs=2, workers=1, augment=replace(PRESETS["low"], mosaic=0.5)
+    SHORT, name="imitation", size=320, lr=2e-3, epochs=3, workers=1, augment=replace(PRESETS["low"], mosaic=0.5)
 )
 PAIRS = {
     0: "stem",
@@ -135,7 +136,8 @@ def distance(found: dict[int, Tensor], wanted: dict[int, Tensor]) -> dict[int, T
     for index, x in found.items():
         y = wanted[index]
         spread = y.var((0, 2, 3), keepdim=True)
-        apart[index] = ((x - y) ** 2 / (spread + spread.mean() * 0.1)).mean()
+        scale = torch.rsqrt(spread + spread.mean() * 0.1)
+        apart[index] = functional.mse_loss(x * scale, y * scale)
     return apart
 
 
@@ -155,8 +157,10 @@ def imitate(network: yolov5.Yolov5, teacher: yolox.Yolox, data: str) -> None:
             reader, epoch, batch_size=config.batch, config=config.augment, seed=config.seed, workers=config.workers
         ):
             images = torch.from_numpy(batch.images).float().div_(255).contiguous(memory_format=torch.channels_last)
-            wanted = given(teacher, images)
-            losses = distance(run(network, images, wanted), wanted)
+            with torch.autocast("cpu", torch.bfloat16):
+                wanted = {index: y.float() for index, y in given(teacher, images).items()}
+                found = {index: x.float() for index, x in run(network, images, wanted).items()}
+            losses = distance(found, wanted)
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * min(1, (step + 1) / 50) * (1.02 + math.cos(math.pi * step / steps)) / 2
             optimizer.zero_grad()
@@ -180,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="file for the weights, .safetensors")
     options = parser.parse_args(arguments)
     torch.set_num_threads(CONFIG.threads)
+    torch.set_flush_denormal(True)
     torch.manual_seed(CONFIG.seed)
     teacher = yolox_nano.read(options.published, yolox_nano.statistics_images(options.data))
     network = start(teacher, len(open_dataset(options.data).classes))

@@ -13,7 +13,6 @@ a changing share of the documentation's short ones.
 
 import argparse
 import gzip
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,8 @@ from openlepton.hub.folder import write_card
 from openlepton.nets.transformer import Config
 from openlepton.text.translate_tokens import PIECES
 from openlepton.train.parallel import encoded, learn_pieces, open_tokenizer
-from openlepton.train.translating import STATE, Encoded, TranslateConfig, fit, load_network, pairs_of, read_state
+from openlepton.train.states import read_state
+from openlepton.train.translating import FORMAT, STATE, Encoded, TranslateConfig, fit, load_network, pairs_of
 from openlepton.train.translator import draft_translator, publish, score
 
 EVERYDAY, DOCUMENTS = "tatoeba_en_zh", ("pydocs_en_zh", "tfdocs_en_zh")
@@ -93,7 +93,7 @@ def export(data: Path, source: str, run: Path, out: Path) -> None:
     simplified = opencc.OpenCC("t2s").convert
     target = "zh" if source == "en" else "en"
     pieces = (run / PIECES).read_bytes()
-    progress = json.loads(read_state(run / STATE)[1]["progress"])
+    progress = read_state(run / STATE, FORMAT).progress
     dev = encoded(read(data / EVERYDAY / "dev.tsv.gz", simplified, source), open_tokenizer(pieces))
     names = {"en": "English", "zh": "simplified Chinese"}
     draft = draft_translator(
