@@ -137,7 +137,6 @@ def _rows(
 ) -> int:
     """Translate row by row; return how many failed."""
     from openlepton.text.rows import Row, form_of, line_writer, read_rows, row_writer
-    from openlepton.text.translate import TOGETHER
 
     given: Iterator[Row | DataInvalid]
     if texts:
@@ -146,9 +145,7 @@ def _rows(
         given = read_rows(file if file is not None else sys.stdin.buffer, column=column)
     waits = not texts and file is None and sys.stdin.isatty()
     rows, kept = tee(given)  # a group of rows apart, no more
-    done = translator.stream(
-        (row.text if isinstance(row, Row) else row for row in rows), together=1 if waits else TOGETHER
-    )
+    done = translator.stream((row.text if isinstance(row, Row) else row for row in rows), together=1 if waits else None)
     form = "text" if out is None and file is None else form_of(out if out is not None else file or Path())
     where: Path | IO[str] = sys.stdout if out is None else out
     failed, total = 0, _lines(file)

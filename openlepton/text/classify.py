@@ -5,21 +5,18 @@
     texts -> clean -> scorer (text/linear.py, or text/encode.py around a runtime) -> Classification
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 
 from openlepton.arrays import Floats
 from openlepton.card import ModelCard
-from openlepton.errors import OpenLeptonError, UsageError
+from openlepton.errors import UsageError
 from openlepton.results import Classification
 from openlepton.text.languages import language_of
-
-TOGETHER = 256
-"""Texts that are read ahead and sorted by length."""
+from openlepton.text.predictor import TextPredictor
 
 
 class Scorer(Protocol):
@@ -29,36 +26,8 @@ class Scorer(Protocol):
         """Return `(N, C)` scores, 0..1."""
 
 
-class _Texts:
-    """What every predictor of texts does with one, with many and with a stream of them."""
-
-    def __call__(self, text: str) -> Classification:
-        """Return how probable each class is for one text."""
-        return self.batch([text])[0]
-
-    def batch(self, texts: Sequence[str]) -> list[Classification]:
-        """Return one result for each text, in order."""
-        raise NotImplementedError
-
-    def stream(self, texts: Iterable[str | OpenLeptonError]) -> Iterator[Classification | OpenLeptonError]:
-        """Yield a result for each text, in order, or the error that it ended in; `TOGETHER` texts are held at a time.
-
-        What comes as an error, as from a reader that met a broken line, goes through.
-        """
-        following: Iterator[Any] = iter(texts)  # what a caller gives, whatever the types say
-        while group := list(islice(following, TOGETHER)):
-            done = iter(self.batch([text for text in group if isinstance(text, str)]))
-            for item in group:
-                if isinstance(item, str):
-                    yield next(done)
-                elif isinstance(item, OpenLeptonError):
-                    yield item
-                else:
-                    yield UsageError(f"text: expected a string, got {type(item).__name__}")
-
-
 @dataclass(frozen=True, eq=False)
-class TextClassifier(_Texts):
+class TextClassifier(TextPredictor[Classification]):
     """A loaded classifier of texts: call it with one text, with `batch`, or with `stream`; safe from any number of threads."""
 
     card: ModelCard
@@ -93,7 +62,7 @@ class TextClassifier(_Texts):
 
 
 @dataclass(frozen=True, eq=False)
-class ByLanguage(_Texts):
+class ByLanguage(TextPredictor[Classification]):
     """Several classifiers with the same classes, of which each text goes to the one that knows its language."""
 
     card: ModelCard

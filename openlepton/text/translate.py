@@ -10,14 +10,14 @@
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from openlepton.card import ModelCard, ModelFolder
-from openlepton.errors import ModelFailed, OpenLeptonError, UsageError, missing_extra
+from openlepton.errors import ModelFailed, UsageError, missing_extra
 from openlepton.results import Translation
+from openlepton.text.predictor import TextPredictor
 from openlepton.text.sentences import sentences, shortened
 from openlepton.text.translate_tokens import Pieces, open_pieces
 
@@ -27,8 +27,6 @@ VOCABULARIES = ("shared_vocabulary.json", "source_vocabulary.json", "target_voca
 
 LONGEST = 128
 """Pieces of a sentence that a model sees at once, unless its card says otherwise."""
-TOGETHER = 64
-"""Texts that `stream` reads ahead."""
 BATCH_PIECES = 2048
 """Pieces that go through the engine together, padding included."""
 
@@ -62,8 +60,13 @@ class _Sentence:
 
 
 @dataclass(frozen=True, eq=False)
-class Translator:
-    """A loaded translator: call it with one text, with `batch`, or with `stream`; safe from any number of threads."""
+class Translator(TextPredictor[Translation]):
+    """A loaded translator: call it with one text, with `batch`, or with `stream`; safe from any number of threads.
+
+    A text may be of any length; blanks, line breaks and what has no words stay as they are.
+    """
+
+    TOGETHER = 64
 
     card: ModelCard
     engine: Any
@@ -80,10 +83,6 @@ class Translator:
         assert self.card.translate is not None
         return self.card.translate.source, self.card.translate.target
 
-    def __call__(self, text: str) -> Translation:
-        """Return the translation of one text of any length; blanks, line breaks and what has no words stay as they are."""
-        return self.batch([text])[0]
-
     def batch(self, texts: Sequence[str]) -> list[Translation]:
         """Return one translation for each text, in order, each what the text gives alone.
 
@@ -96,25 +95,6 @@ class Translator:
         flat = [part for found in parts for part in found if part.words]
         done = iter(self._translated([part.pieces for part in flat]))
         return [self._joined(found, done) for found in parts]
-
-    def stream(
-        self, texts: Iterable[str | OpenLeptonError], *, together: int = TOGETHER
-    ) -> Iterator[Translation | OpenLeptonError]:
-        """Yield a translation for each text, in order, or the error that it ended in; `together` texts are held at a time.
-
-        What comes as an error, as from a reader that met a broken line, goes through.
-        """
-        texts = iter(texts)
-        while group := list[Any](islice(texts, together)):  # of callers without types, too
-            good = [text for text in group if isinstance(text, str)]
-            done = iter(self.batch(good))
-            for item in group:
-                if isinstance(item, str):
-                    yield next(done)
-                elif isinstance(item, OpenLeptonError):
-                    yield item
-                else:
-                    yield UsageError(f"text: expected a string, got {type(item).__name__}")
 
     def _parts(self, text: str) -> list[_Part]:
         if not isinstance(text, str):
