@@ -15,7 +15,7 @@ from openlepton.errors import ImageNotFound, ImageTooLarge, ImageUnreadable, Ope
 from openlepton.hub.index import find
 from openlepton.images import Limits as ImageLimits
 from openlepton.predictor import Predictor, load
-from openlepton.runtimes.onnx import OnnxRuntime
+from openlepton.runtimes.onnx import OnnxRuntime, share_memory
 from openlepton.serve import tensors
 from openlepton.serve.catalog import ModelSetup
 from openlepton.serve.child import Outcome, Share, trim
@@ -39,6 +39,7 @@ class Models:
     def __init__(self, setup: ModelSetup, share: Share) -> None:
         cv2.setNumThreads(1)  # the workers have the cores already
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        share_memory()
         self._setup = setup
         opened = [_open(name, share.threads, setup.limits) for name in setup.models]
         self._names = {one.card.name: name for one, name in zip(opened, setup.models, strict=True)}

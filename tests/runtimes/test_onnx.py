@@ -386,6 +386,27 @@ def test_running_a_model_sends_and_stores_and_prints_nothing_and_leaves_the_envi
     assert list(home.rglob("*")) == []
 
 
+_ALIKE = """
+import sys, numpy as np
+from openlepton.hub.index import find
+from openlepton.runtimes.onnx import OnnxRuntime, share_memory
+folder = find("yolox-nano-voc20")
+images = {"images": np.random.default_rng(0).random((2, 3, 160, 224), np.float32)}
+alone = OnnxRuntime(folder, threads=1)(images)
+share_memory(), share_memory()
+for threads in (1, 2):
+    together = OnnxRuntime(folder, threads=threads)(images)
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name], value, atol=1e-4)
+print("alike")
+"""
+
+
+def test_graphs_that_share_their_memory_compute_the_same():
+    done = subprocess.run([sys.executable, "-c", _ALIKE], capture_output=True, text=True, check=False)
+    assert done.stdout == "alike\n", done.stderr
+
+
 def test_only_one_file_imports_the_engine():
     """So that it is never imported with its telemetry on."""
     root = Path(openlepton.__file__).parent
