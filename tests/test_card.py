@@ -78,6 +78,8 @@ def test_what_is_not_toml_is_refused():
 def test_a_file_that_is_as_the_card_says_is_read(folder):
     opened = open_folder(folder)
     assert opened.read("model.onnx") == WEIGHTS
+    opened.copy("model.onnx", folder / "copy")
+    assert (folder / "copy").read_bytes() == WEIGHTS
     assert opened.card.files["model.onnx"].sha256 == hashlib.sha256(WEIGHTS).hexdigest()
     with pytest.raises(CardInvalid, match="other.onnx is not named"):
         opened.read("other.onnx")
@@ -96,6 +98,8 @@ def test_a_file_that_was_changed_is_refused(folder, data, message):
     (folder / "model.onnx").write_bytes(data)
     with pytest.raises(ModelCorrupt, match=message):
         open_folder(folder).read("model.onnx")
+    with pytest.raises(ModelCorrupt, match=message):
+        open_folder(folder).copy("model.onnx", folder / "copy")
 
 
 def test_missing_folders_cards_and_files_are_named(folder, tmp_path):

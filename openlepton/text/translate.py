@@ -10,8 +10,12 @@
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from openlepton.card import ModelCard, ModelFolder
@@ -30,6 +34,7 @@ LONGEST = 128
 BATCH_PIECES = 2048
 """Pieces that go through the engine together, padding included."""
 
+_IN_MEMORY = 32 << 20  # bytes of a model
 _CHARACTERS = 6  # of a piece, at most, so that a tokenizer is not given much more than the model can see
 _LOOPS = 4  # times that the same pieces in a row make a loop
 _LOOP_LENGTHS = range(1, 13)  # pieces that such a loop may be long
@@ -232,13 +237,27 @@ def open_translator(
         import ctranslate2
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "text") from None
-    names = [*MODEL, *(name for name in VOCABULARIES if name in folder.card.files)]
-    files = {name: folder.read(name) for name in names}
+    start = partial(ctranslate2.Translator, device="cpu", intra_threads=threads, compute_type=compute)
     try:
-        engine = ctranslate2.Translator(
-            str(folder.path), device="cpu", intra_threads=threads, compute_type=compute, files=files
-        )
+        engine = _started(folder, start)
     except (RuntimeError, ValueError) as error:
         raise ModelFailed(f"{folder.card.name}: the engine does not take it: {error}") from None
     longest = folder.card.text.max_tokens if folder.card.text is not None else None
     return Translator(folder.card, engine, open_pieces(folder), beam, longest or LONGEST)
+
+
+def _started(folder: ModelFolder, start: Callable[..., Any]) -> Any:
+    """Return the engine with the folder's model, of which it gets what was checked and nothing else.
+
+    Files in memory it copies: large ones it reads from a copy in a folder of our own, in half of the memory.
+    """
+    names = [*MODEL, *(name for name in VOCABULARIES if name in folder.card.files)]
+    if sum(folder.card.files[name].size for name in names if name in folder.card.files) > _IN_MEMORY:
+        with (
+            suppress(OSError),
+            TemporaryDirectory(prefix="openlepton-") as private,
+        ):  # where nothing can be written: below
+            for name in names:
+                folder.copy(name, Path(private) / name)
+            return start(private)
+    return start(str(folder.path), files={name: folder.read(name) for name in names})

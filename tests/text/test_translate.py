@@ -9,6 +9,7 @@ from openlepton.card import open_folder
 from openlepton.errors import CardInvalid, DataInvalid, ModelCorrupt, ModelNotFound, UsageError
 from openlepton.hub.translators import find_pair
 from openlepton.results import Translation
+from openlepton.text import translate
 from openlepton.text.translate import open_translator
 
 CAT = ("I see a cat.", "我看见一只猫。")
@@ -111,6 +112,20 @@ def test_options_of_other_tasks_make_no_sense(toy):
 def test_an_unknown_pair_lists_the_ones_there_are():
     with pytest.raises(ModelNotFound, match=r"translates 'en' to 'xx'; pairs: .*hf:Helsinki-NLP"):
         find_pair("en", "xx")
+
+
+@pytest.mark.parametrize("temporary", ["there", "missing"])
+def test_a_large_model_is_started_from_a_copy_that_does_not_stay(toy, tmp_path, monkeypatch, temporary):
+    monkeypatch.setattr(translate, "_IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / temporary))
+    (tmp_path / "there").mkdir()
+    assert open_translator(open_folder(toy), threads=1)(CAT[0]).text == CAT[1]
+    assert not any((tmp_path / "there").iterdir())
+    folder = tmp_path / "changed"
+    shutil.copytree(toy, folder)
+    (folder / "model.bin").write_bytes(b"0" * (folder / "model.bin").stat().st_size)
+    with pytest.raises(ModelCorrupt, match="model.bin: sha256 differs"):
+        load(folder)
 
 
 @pytest.mark.parametrize("name", ["model.bin", "pieces.model", "shared_vocabulary.json", "config.json"])
