@@ -1,6 +1,4 @@
-"""The page's tab for texts in a real browser, with the models that ship and the translator of the tests."""
-
-from pathlib import Path
+"""The page's tab for texts in a real browser, with the models that ship."""
 
 import pytest
 from serve_running import running
@@ -8,7 +6,6 @@ from test_page import CHROMIUM, CONTRAST, Page, browser  # noqa: F401 - a fixtur
 
 import openlepton
 
-TOY = Path(__file__).parents[1] / "fixtures" / "translators" / "toy-en-zh"
 REVIEW = "A wonderful film with a brilliant cast."
 NEWS = "The striker scored twice in the cup final."
 
@@ -22,7 +19,7 @@ pytestmark = [
 def server():
     pytest.importorskip("tokenizers")
     pytest.importorskip("ctranslate2")
-    with running("sentiment", "topics", TOY, "--workers", "1") as started:
+    with running("sentiment", "topics", "tiny-en-zh", "tiny-zh-en", "--workers", "1") as started:
         yield started
 
 
@@ -81,11 +78,14 @@ def test_topics_are_named_in_the_language_of_the_page(page):
 
 
 def test_a_translation_is_shown_and_read_out_in_its_own_language(page):
-    assert ask(page, "I see a cat.", "translate") == [["我看见一只猫。"]]
     told = page.page.locator("#told .translation")
-    assert told.get_attribute("lang") == "zh"
+    page.page.select_option("#task", "translate")
+    for name, text, language in (("tiny-zh-en", "我喜欢读书。", "en"), ("tiny-en-zh", "I like to read books.", "zh")):
+        page.page.select_option("#text-model", name)
+        assert ask(page, text) == [[openlepton.load(name)(text).text]]
+        assert told.get_attribute("lang") == language
     assert page.page.locator("#read").get_attribute("aria-live") == "polite"
-    assert page.page.locator("#text-model option").all_inner_texts() == ["en → zh · toy-en-zh"]
+    assert page.page.locator("#text-model option").all_inner_texts() == ["en → zh · tiny-en-zh", "zh → en · tiny-zh-en"]
     heard = page.page.locator("#text").aria_snapshot()
     for part in ('combobox "What to do"', 'combobox "Model"', 'textbox "Your text"', 'button "Run"'):
         assert part in heard, part
@@ -109,7 +109,7 @@ def test_what_goes_wrong_with_a_text_is_told_and_the_next_is_answered(page):
 def test_a_card_of_a_model_for_texts_leads_to_it(page):
     page.page.click("#tab-models")
     articles = page.page.locator("article")
-    assert articles.count() == 3
+    assert articles.count() == 4
     articles.nth(1).get_by_role("button", name="Use this model").click()
     assert page.page.locator("#text").is_visible()
     assert page.page.locator("#task").input_value() == "classify-text"
