@@ -17,7 +17,7 @@ from measure import OURS, ROOT, driver, ratio_table, whole_process
 from onnx import numpy_helper
 from safetensors.numpy import save_file
 
-from openlepton.hub.encoder_folder import _EMBEDDINGS, _LAYER
+from openlepton.hub.encoder_folder import EMBEDDINGS, LAYER
 from openlepton.hub.index import find
 from openlepton.text.labelled import read_labelled
 from openlepton.text.tokens import TOKENIZER
@@ -57,7 +57,7 @@ def peer_folder(model: str, out: Path) -> Path:
     folder = find(model)
     weights = weights_of(folder.read("model.onnx"))
     temperature = weights.pop("temperature")
-    layer, embedding = ({ours: theirs for theirs, ours in names.items()} for names in (_LAYER, _EMBEDDINGS))
+    layer, embedding = ({ours: theirs for theirs, ours in names.items()} for names in (LAYER, EMBEDDINGS))
     tensors = {}
     for name, value in weights.items():
         first, *rest, kind = name.split(".")

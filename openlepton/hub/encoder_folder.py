@@ -17,7 +17,7 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 MAX_JSON = 64 * 1024 * 1024
 
-_LAYER = {
+LAYER = {
     "attention.self.query": "query",
     "attention.self.key": "key",
     "attention.self.value": "value",
@@ -27,7 +27,7 @@ _LAYER = {
     "output.dense": "narrow",
     "output.LayerNorm": "last_norm",
 }
-_EMBEDDINGS = {
+EMBEDDINGS = {
     "word_embeddings": "tokens",
     "position_embeddings": "positions",
     "token_type_embeddings": "types",
@@ -145,11 +145,11 @@ def _rename(given: Mapping[str, Array], config: Mapping[str, Any]) -> dict[str, 
         stem, _, kind = plain.rpartition(".")
         first, _, rest = stem.partition(".")
         ours = None
-        if first == "embeddings" and rest in _EMBEDDINGS:
-            ours = f"embeddings.{_EMBEDDINGS[rest]}"
+        if first == "embeddings" and rest in EMBEDDINGS:
+            ours = f"embeddings.{EMBEDDINGS[rest]}"
         elif stem.startswith("encoder.layer."):
             index, _, part = stem.removeprefix("encoder.layer.").partition(".")
-            ours = f"layers.{index}.{_LAYER[part]}" if part in _LAYER else None
+            ours = f"layers.{index}.{LAYER[part]}" if part in LAYER else None
         elif stem in ("pooler.dense", "classifier"):
             ours = stem.removesuffix(".dense")
         if ours is not None and kind in ("weight", "bias"):
