@@ -95,6 +95,7 @@ RECIPES = {
         evaluate_every=3,
         ema_decay=0.999,
         cache_mb=2600,
+        precision="bfloat16",
     ),
     "bccd": replace(BCCD, name="yolov5n-bccd", epochs=60, closing_epochs=8),
     # Masks from instance ids; what blood cells taught the body is worth some ten epochs.
