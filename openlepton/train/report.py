@@ -2,8 +2,10 @@
 
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -116,16 +118,24 @@ def mosaic(tiles: Sequence[Image]) -> Image:
     return canvas
 
 
+_NO_TENSORFLOW = "tensorboard.compat.notf"
+"""The module whose presence tells TensorBoard to write files by itself; else it loads TensorFlow for that, where there is one."""
+
+
 class Board:
     """Scalars for TensorBoard, if it is installed; otherwise nothing."""
 
     def __init__(self, folder: Path) -> None:
         self._writer: Any = None
+        sys.modules.setdefault(_NO_TENSORFLOW, ModuleType(_NO_TENSORFLOW))
         try:
             from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder))
         except ImportError:
             return
-        self._writer = SummaryWriter(str(folder))
+        finally:
+            sys.modules.pop(_NO_TENSORFLOW, None)
 
     def add(self, row: Mapping[str, float]) -> None:
         """Add one row of `results.csv`."""
