@@ -218,10 +218,10 @@ def evaluate_text(model: str, data: str, split: str, *, threads: int, as_json: b
     if part.truth.ndim == 2:
         padded = np.pad(part.truth, ((0, 0), (0, 1)))
         truth = padded[:, order]
-        report: Any = tag_report(scores, truth, card.labels)
+        report: Any = tag_report(scores, truth, card.labels, unit="texts")
     else:
         truth = np.array([card.labels.index(name) for name in part.names])[part.truth]
-        report = classification_report(scores, truth, card.labels)
+        report = classification_report(scores, truth, card.labels, unit="texts")
     error = expected_calibration_error(scores, truth)
     if as_json:
         head = {"model": {"name": card.name, "version": card.version}, "data": data, "split": split, "ece": error}

@@ -25,10 +25,12 @@ class ClassificationReport:
     """Share of the images whose true class is among the five most probable; NaN without images."""
     names: tuple[str, ...]
     timing: Timing | None = None
+    unit: str = "images"
+    """What was classified, in the plural, as tables and JSON call it."""
 
     @property
     def images(self) -> int:
-        """How many images were counted."""
+        """How many images (or texts) were counted."""
         return int(self.confusion.sum())
 
     @property
@@ -54,7 +56,7 @@ class ClassificationReport:
     @property
     def header(self) -> tuple[str, ...]:
         """Names of the columns of `rows`."""
-        return ("class", "images", "precision", "recall", "F1")
+        return ("class", self.unit, "precision", "recall", "F1")
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield one row for each class."""
@@ -65,7 +67,7 @@ class ClassificationReport:
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers of the whole split by name; F1 is the mean over classes."""
-        return {"top-1": self.top1, "top-5": self.top5, "F1": mean(self.f1), "images": self.images}
+        return {"top-1": self.top1, "top-5": self.top5, "F1": mean(self.f1), self.unit: self.images}
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain numbers and strings; what has no value is None."""
@@ -89,6 +91,8 @@ class TagReport:
     names: tuple[str, ...]
     images: int
     timing: Timing | None = None
+    unit: str = "images"
+    """What was classified, in the plural, as tables and JSON call it."""
 
     @property
     def map(self) -> float:
@@ -118,7 +122,7 @@ class TagReport:
     @property
     def header(self) -> tuple[str, ...]:
         """Names of the columns of `rows`."""
-        return ("class", "images", "AP", "precision", "recall", "F1")
+        return ("class", self.unit, "AP", "precision", "recall", "F1")
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield one row for each label."""
@@ -128,7 +132,7 @@ class TagReport:
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers of the whole split by name; F1 is that of all labels together."""
-        return {"mAP": self.map, "F1": self.micro_f1, "all right": self.exact, "images": self.images}
+        return {"mAP": self.map, "F1": self.micro_f1, "all right": self.exact, self.unit: self.images}
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain numbers and strings; what has no value is None."""
@@ -136,7 +140,7 @@ class TagReport:
 
 
 def classification_report(
-    scores: Floats, truth: Ints, names: Sequence[str], *, timing: Timing | None = None
+    scores: Floats, truth: Ints, names: Sequence[str], *, timing: Timing | None = None, unit: str = "images"
 ) -> ClassificationReport:
     """Return the numbers for `scores (N, C)` of images whose classes are `truth (N,)`; of equal scores the first class counts.
 
@@ -151,11 +155,17 @@ def classification_report(
     table = np.zeros((len(names), len(names)), np.int64)
     np.add.at(table, (truth, best), 1)
     among = (order[:, :TOP] == truth[:, None]).any(1)
-    return ClassificationReport(table, float(among.mean()) if len(among) else float("nan"), tuple(names), timing)
+    return ClassificationReport(table, float(among.mean()) if len(among) else float("nan"), tuple(names), timing, unit)
 
 
 def tag_report(
-    scores: Floats, truth: Bools, names: Sequence[str], *, min_score: float = 0.5, timing: Timing | None = None
+    scores: Floats,
+    truth: Bools,
+    names: Sequence[str],
+    *,
+    min_score: float = 0.5,
+    timing: Timing | None = None,
+    unit: str = "images",
 ) -> TagReport:
     """Return the numbers for `scores (N, C)` of images that have the labels `truth (N, C)`.
 
@@ -175,6 +185,7 @@ def tag_report(
         names=tuple(names),
         images=len(truth),
         timing=timing,
+        unit=unit,
     )
 
 

@@ -216,7 +216,9 @@ def numbers(
         found = scores(list(test.texts))
         tags = test.truth.ndim == 2
         report = (
-            tag_report(found, test.truth, test.names) if tags else classification_report(found, test.truth, test.names)
+            tag_report(found, test.truth, test.names, unit="texts")
+            if tags
+            else classification_report(found, test.truth, test.names, unit="texts")
         )
         reports.append(report)
         values = (

@@ -104,6 +104,7 @@ def _zoo(name):
     return find(name).path
 
 
+@pytest.mark.slow
 def test_a_form_that_is_too_far_away_is_refused_unless_forced(tmp_path, monkeypatch):
     from dataclasses import replace
 
@@ -184,6 +185,7 @@ def test_without_the_engine_the_line_to_type_is_said(tmp_path, monkeypatch):
         export(MODEL, "openvino", tmp_path / "m", data=NUCLEI / "images")
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_compares_and_measures(tmp_path, capsys, monkeypatch):
     from openlepton.cli import run
 
@@ -237,6 +239,7 @@ def test_evaluate_measures_the_form_that_it_is_told(small, capsys):
     assert rounded == pytest.approx(exact, abs=0.05)
 
 
+@pytest.mark.slow
 def test_bench_says_how_good_each_form_is_on_a_data_set(small, capsys, monkeypatch):
     from openlepton.cli import run
 
