@@ -37,4 +37,4 @@ def main(peer_python: str, rounds: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1], *map(int, sys.argv[2:3]))

@@ -158,9 +158,13 @@ class Drive:
         self._episodes = Episodes(source, run="drive", labels_zh=labels_zh, words=WORDS)
         self._going: dict[str, Event] = {}
 
-    def step(self, frame: Frame) -> RoadStep:
-        """Return what the next frame shows."""
-        found = riders(joined([detect(frame.image) for detect in self.detectors]))
+    def look(self, image: Image) -> Detections:
+        """Return what the detectors find in an image, whatever came before it: for any number of threads at once."""
+        return riders(joined([detect(image) for detect in self.detectors]))
+
+    def step(self, frame: Frame, found: Detections | None = None) -> RoadStep:
+        """Return what the next frame shows; `found` is what `look` returned for it, where that has been asked already."""
+        found = self.look(frame.image) if found is None else found
         tracked = self._tracker.update(found, image=frame.image)
         moment = self._analytics.update(tracked, frame.time_s)
         users = tuple(self._users(moment, tracked))
@@ -306,14 +310,15 @@ def drive(
     video: bool = True,
     every: int = 1,
     policy: Policy = "all",
+    workers: int = 1,
     labels_zh: Mapping[str, str] | None = None,
     on_event: Callable[[StreamEvent], None] | None = None,
     until: Callable[[], bool] = lambda: False,
 ) -> Iterator[RoadStep]:
     """Yield a step for each frame, and write `NAME.jsonl`, a line a frame, and `NAME.mp4`, annotated, into `out`.
 
-    Nothing that is there is replaced. `on_event` is told when a source dies, recovers or ends; `until` is asked several times a
-    second whether to stop.
+    Frames are looked at in `workers` threads. Nothing that is there is replaced. `on_event` is told when a source dies, recovers
+    or ends; `until` is asked several times a second whether to stop.
 
     Raises:
         VideoNotFound: A source is missing.
@@ -339,7 +344,8 @@ def drive(
 
     try:
         with Reader(sources, every=every, policy=policy, on_event=on_event, until=until) as reader:
-            yield from ahead(keep, (drives[frame.source].step(frame) for frame in reader))
+            looked = ahead(lambda frame: (frame, drives[frame.source].look(frame.image)), reader, workers=workers)
+            yield from ahead(keep, (drives[frame.source].step(frame, found) for frame, found in looked))
     finally:
         for file in lines.values():
             file.close()

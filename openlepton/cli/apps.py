@@ -130,6 +130,7 @@ def drive(
     from openlepton.apps.driving import UNCALIBRATED
     from openlepton.apps.driving import drive as drive_sources
     from openlepton.apps.sources import is_live, named
+    from openlepton.cli.video import lanes
     from openlepton.interrupt import Interrupt
     from openlepton.job import numbered
     from openlepton.video.tracker import make_tracker
@@ -138,7 +139,9 @@ def drive(
     calibration = UNCALIBRATED if camera is None else read_dashcam(camera)
     if camera is None:
         note("no --camera: distances assume a view of 60 degrees and come from heights of boxes alone")
-    detectors, sure = _detectors(model or _road_models(), tracker, min_score, size, runtime)
+    policy = policy or _policy([is_live(source) for source in streams.values()])
+    workers, threads = lanes(policy)
+    detectors, sure = _detectors(model or _road_models(), tracker, min_score, size, runtime, threads)
     labels_zh = {label: zh for detector in detectors for label, zh in _labels_zh(detector).items()}
     folder = out or numbered(Path("runs") / "drive")
     streams_told = _Streams()
@@ -152,7 +155,8 @@ def drive(
             tracker=partial(make_tracker, tracker, min_score=sure),
             video=video,
             every=every,
-            policy=policy or _policy([is_live(source) for source in streams.values()]),
+            policy=policy,
+            workers=workers,
             labels_zh=labels_zh,
             on_event=streams_told,
             until=lambda: interrupt.asked,
@@ -199,7 +203,12 @@ def _detector(
 
 
 def _detectors(
-    names: list[str], tracker: str, min_score: float | None, size: int | None, runtime: str | None = None
+    names: list[str],
+    tracker: str,
+    min_score: float | None,
+    size: int | None,
+    runtime: str | None = None,
+    threads: int = 0,
 ) -> "tuple[list[Predictor[Any]], float]":
     """Return detectors whose findings are tracked together, and from which score on what they find is sure.
 
@@ -220,7 +229,8 @@ def _detectors(
     soonest = min(sure)
     lowest = [min(own, UNSURE) if tracker == "bytetrack" and own == soonest else own for own in sure]
     pairs = zip(names, lowest, strict=True)
-    return [load(name, min_score=least, size=size, runtime=runtime) for name, least in pairs], soonest
+    settings: dict[str, Any] = {"size": size, "runtime": runtime, "threads": threads}
+    return [load(name, min_score=least, **settings) for name, least in pairs], soonest
 
 
 def _labels_zh(detector: "Predictor[Any]") -> dict[str, str]:

@@ -196,7 +196,6 @@ def _detector(
     from openlepton.card import DetectFacts
     from openlepton.hub.index import default, find
     from openlepton.predictor import load
-    from openlepton.runtimes.cores import usable_cores
 
     chosen = default("detect") if name is None else name
     card = find(chosen).card
@@ -204,9 +203,18 @@ def _detector(
         raise UsageError(f"--model: {card.name} is a model to {card.task} with, not to detect")
     sure = min_score if min_score is not None else (card.detect or DetectFacts()).min_score
     lowest = min(sure, UNSURE) if tracker == "bytetrack" else sure
-    # Every frame: each core has one of its own, which is faster than all cores sharing one; the newest: the other way round.
-    workers, threads = (usable_cores(), 1) if policy == "all" else (1, 0)
+    workers, threads = lanes(policy)
     return load(chosen, threads=threads, min_score=lowest, **options), sure, workers
+
+
+def lanes(policy: str) -> tuple[int, int]:
+    """Return how many frames are looked at, at the same time, and the threads for each.
+
+    Every frame: each core has one of its own, which is faster than all cores sharing one; the newest: the other way round.
+    """
+    from openlepton.runtimes.cores import usable_cores
+
+    return (usable_cores(), 1) if policy == "all" else (1, 0)
 
 
 def _outputs(source: str, out: Path | None, lines: Path | None, *, overwrite: bool) -> _Outputs:

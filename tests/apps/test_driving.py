@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -235,6 +237,29 @@ def test_the_tag_of_what_is_near_lies_over_that_of_what_is_far(order):
     )
     assert np.array_equal(drawn(*(near, far)[::order]), drawn(near))
     assert not np.array_equal(drawn(far), drawn(near))
+
+
+def test_frames_are_told_in_order_however_many_are_looked_at_together(tmp_path):
+    with VideoWriter(tmp_path / "clip.mp4", fps=10) as writer:
+        for number in range(24):
+            writer.write(np.full((*HW, 3), 10 * number, np.uint8))
+
+    def find(image):  # darker frames take longer, and show a person further to the left
+        shade = int(image.mean())
+        time.sleep(0.02 if shade % 20 < 10 else 0.0)
+        return detections(("person", box(shade / 100 - 1, 15, 1.7, 0.6)))
+
+    told = [
+        [
+            step.to_dict()
+            for step in drive(
+                {"road": tmp_path / "clip.mp4"}, [find], CAMERA, out=tmp_path / str(n), video=False, workers=n
+            )
+        ]
+        for n in (1, 4)
+    ]
+    assert [step["frame"] for step in told[0]] == list(range(24))
+    assert told[0] == told[1]
 
 
 def test_warnings_name_the_recording_that_they_are_of(tmp_path):
