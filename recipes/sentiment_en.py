@@ -11,15 +11,39 @@ in JSON lines. Four passes over all phrases take half an hour on one core with i
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from openlepton.hub.encoder_folder import read_encoder
-from openlepton.text.labelled import read_labelled
+from openlepton.text.labelled import Labelled, read_labelled
 from openlepton.text.tokens import read_tokens
 from openlepton.train.classifying_text import TextRun, publish_encoder
 from openlepton.train.text_encoder import STATE, EncoderConfig, build, fit, load_network
 
 MAX_TOKENS = 128
+SENTENCE, HELD_OUT = 12, 1000
+"""Words of what may be a whole sentence, and how many of those are held out."""
+
+
+def apart(train: Labelled, seed: int = 0) -> tuple[Labelled, Labelled]:
+    """Return what is learned from, and whole sentences no part of which is in it.
+
+    The file's phrases are parts of sentences: of a phrase held out by chance, other parts would be learned from, and what was
+    learned by heart would look like understanding.
+    """
+    whole = "\n".join(train.texts)
+    starts = np.cumsum([0, *(len(text) + 1 for text in train.texts)])
+    long = [row for row, text in enumerate(train.texts) if len(text.split()) >= SENTENCE]
+    rows = np.random.default_rng(seed).permutation(long)
+    sentences = [row for row in rows if _alone(train.texts[row], whole, int(starts[row]))][:HELD_OUT]
+    held = "\n".join(train.texts[row] for row in sentences)
+    kept = [row for row, text in enumerate(train.texts) if text.strip() not in held]
+    return train.take(np.array(kept)), train.take(np.array(sentences))
+
+
+def _alone(text: str, whole: str, start: int) -> bool:
+    """Return whether no other text of `whole` contains the one that stands at `start`."""
+    return whole.find(text) == start and whole.find(text, start + 1) < 0
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -27,10 +51,21 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     folder = read_encoder(arguments.encoder)
     data = read_labelled(arguments.data)
-    config = EncoderConfig(batch=32, epochs=arguments.epochs, lr=6e-5, head_lr=1e-3)
+    phrases, sentences = apart(data["train"])
+    print(f"{len(phrases):,} phrases to learn from, {len(sentences):,} sentences held out", flush=True)
+    config = EncoderConfig(
+        batch=32,
+        epochs=arguments.epochs,
+        freeze=1,
+        lr=arguments.lr,
+        head_lr=1e-3,
+        layer_decay=0.9,
+        smoothing=0.05,
+        average=0.998,
+    )
     network = build({**folder.sizes, "classes": 2, "pooling": "mean"}, folder.weights, config)
     tokens = read_tokens(folder.tokenizer, MAX_TOKENS)
-    for row in fit(network, tokens, data["train"], data["dev"], config, arguments.out):
+    for row in fit(network, tokens, phrases, sentences, config, arguments.out):
         print("  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
 
 
@@ -71,7 +106,8 @@ def main() -> None:
         parser_of.add_argument("data", type=Path)
         parser_of.add_argument("out", type=Path)
     other.add_argument("--to", type=Path, required=True)
-    one.add_argument("--epochs", type=int, default=4)
+    one.add_argument("--epochs", type=int, default=2)
+    one.add_argument("--lr", type=float, default=5e-5)
     one.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     arguments.run(arguments)

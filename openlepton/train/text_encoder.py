@@ -3,6 +3,7 @@
 The state of a training is one safetensors file, replaced in one step; `fit` goes on from it as if it had never stopped.
 """
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ class EncoderConfig:
         dropout: In the encoder and before its classifier, 0..1.
         smoothing: Share of the probability that the loss spreads over all classes, 0..1.
         clip_norm: The longest gradient.
+        average: How much of the averaged weights, which are what is measured and kept, stays in each step; 0 for the last ones.
         precision: Of the arithmetic of training.
         seed: Of everything random.
     """
@@ -60,6 +62,7 @@ class EncoderConfig:
     dropout: float = 0.1
     smoothing: float = 0.0
     clip_norm: float = 1.0
+    average: float = 0.0
     precision: Precision = "auto"
     seed: int = 0
 
@@ -73,7 +76,7 @@ class EncoderConfig:
         for name in ("lr", "head_lr", "clip_norm", "layer_decay", "minutes"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("warmup", "dropout", "smoothing"):
+        for name in ("warmup", "dropout", "smoothing", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 0 to less than 1, got {getattr(self, name)}")
 
@@ -84,6 +87,7 @@ class State:
 
     network: Bert
     optimizer: torch.optim.Optimizer
+    averaged: Bert
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -177,13 +181,15 @@ def fit(
 ) -> Iterator[dict[str, float]]:
     """Train, and yield a row of figures at each checkpoint, which is in `out` by then; goes on from the one that is there.
 
+    When it has ended, `network` has the averaged weights.
+
     Raises:
         TrainingDiverged: The loss is not a finite number any more.
         CheckpointRefused: The state in `out` is damaged, or of another network.
     """
     path = out / STATE
     out.mkdir(parents=True, exist_ok=True)
-    state = State(network, make_optimizer(network, config))
+    state = State(network, make_optimizer(network, config), copy.deepcopy(network).eval().requires_grad_(False))
     if path.exists():
         load_state(path, state)
     encoded, seen = tokens.encode(train.texts), tokens.encode(dev.texts)
@@ -209,7 +215,9 @@ def fit(
                 yield _checkpoint(state, seen, dev, path, total / count, of_epoch)
                 last, total, count = time.monotonic(), 0.0, 0
             if done >= 1:
-                return
+                state.step = steps
+                break
+    network.load_state_dict(state.averaged.state_dict())
 
 
 def _step(state: State, ids: Tensor, mask: Tensor, truth: Tensor, config: EncoderConfig, share: float) -> float:
@@ -226,13 +234,21 @@ def _step(state: State, ids: Tensor, mask: Tensor, truth: Tensor, config: Encode
         group["lr"] = group["peak"] * share
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
+    _average(state, min(config.average, state.step / (state.step + 10)))
     return float(loss.detach())
+
+
+def _average(state: State, keep: float) -> None:
+    """Move the averaged weights towards those of this step; what is frozen has not moved."""
+    pairs = zip(state.averaged.parameters(), state.network.parameters(), strict=True)
+    averaged, network = zip(*((a, n.detach()) for a, n in pairs if n.requires_grad), strict=True)
+    torch._foreach_lerp_(averaged, network, 1 - keep)
 
 
 def _checkpoint(
     state: State, encoded: Sequence[Sequence[int]], dev: Labelled, path: Path, loss: float, of_epoch: int
 ) -> dict[str, float]:
-    logits = logits_of(state.network, encoded)
+    logits = logits_of(state.averaged, encoded)
     right = ((logits > 0) == dev.truth).all(1) if dev.truth.ndim == 2 else logits.argmax(1) == dev.truth
     row = {
         "step": state.step,
@@ -248,7 +264,11 @@ def _checkpoint(
 
 def save_state(path: Path, state: State) -> None:
     """Write `state` to `path` in one step."""
-    parts = {"network": state.network.state_dict(), "optimizer": optimizer_state(state.network, state.optimizer)}
+    parts = {
+        "network": state.network.state_dict(),
+        "averaged": state.averaged.state_dict(),
+        "optimizer": optimizer_state(state.network, state.optimizer),
+    }
     progress = {name: getattr(state, name) for name in ("step", "seconds", "history")}
     write_state(path, FORMAT, parts, asdict(state.network.config), progress)
 
@@ -263,6 +283,7 @@ def load_state(path: Path, state: State) -> None:
     if BertConfig(**stored.network) != state.network.config:
         raise CheckpointRefused(f"{path}: holds another network than the one asked for")
     state.network.load_state_dict(stored.part("network"))
+    state.averaged.load_state_dict(stored.part("averaged"))
     set_optimizer_state(state.network, state.optimizer, stored.part("optimizer"))
     for name, value in stored.progress.items():
         setattr(state, name, value)
@@ -272,5 +293,5 @@ def load_network(path: Path) -> Bert:
     """Return the network from the state `path` of a training."""
     stored = read_state(path, FORMAT)
     network = Bert(BertConfig(**stored.network))
-    network.load_state_dict(stored.part("network"))
+    network.load_state_dict(stored.part("averaged"))
     return network.eval()
