@@ -43,6 +43,7 @@ class EncoderConfig:
         weight_decay: For matrices alone.
         layer_decay: Each layer learns at so much of the rate of the layer above it; the embeddings, below all, least.
         dropout: In the encoder and before its classifier, 0..1.
+        hidden: Share of the tokens that are hidden from the encoder while it learns, other ones at each step, 0..1.
         smoothing: Share of the probability that the loss spreads over all classes, 0..1.
         clip_norm: The longest gradient.
         average: How much of the averaged weights, which are what is measured and kept, stays in each step; 0 for the last ones.
@@ -60,6 +61,7 @@ class EncoderConfig:
     weight_decay: float = 0.01
     layer_decay: float = 0.95
     dropout: float = 0.1
+    hidden: float = 0.0
     smoothing: float = 0.0
     clip_norm: float = 1.0
     average: float = 0.0
@@ -76,7 +78,7 @@ class EncoderConfig:
         for name in ("lr", "head_lr", "clip_norm", "layer_decay", "minutes"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("warmup", "dropout", "smoothing", "average"):
+        for name in ("warmup", "dropout", "hidden", "smoothing", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 0 to less than 1, got {getattr(self, name)}")
 
@@ -122,6 +124,21 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         ids[number, : len(row)] = row
         mask[number, : len(row)] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def hidden(ids: Tensor, mask: Tensor, share: float, token: int | None) -> Tensor:
+    """Return `(B, T)` ids with a share of them, but not the first and the last of a text, taken at random, replaced by `token`.
+
+    Raises:
+        UsageError: The tokenizer has no token for it.
+    """
+    if not share:
+        return ids
+    if token is None:
+        raise UsageError("hidden: expected 0, as the tokenizer has no [MASK]")
+    inner = functional.pad(mask, (0, 1))[:, 1:] * mask  # all but the last token of each text
+    inner[:, 0] = 0
+    return torch.where((torch.rand(ids.shape) < share) & inner.bool(), token, ids)
 
 
 def make_optimizer(network: Bert, config: EncoderConfig) -> torch.optim.Optimizer:
@@ -185,6 +202,7 @@ def fit(
 
     Raises:
         TrainingDiverged: The loss is not a finite number any more.
+        UsageError: Tokens are to be hidden, and the tokenizer has none to stand for them.
         CheckpointRefused: The state in `out` is damaged, or of another network.
     """
     path = out / STATE
@@ -207,6 +225,7 @@ def fit(
             state.step += 1
             torch.manual_seed(config.seed * 1_000_003 + state.step)  # of dropout, so that it goes on as it would have
             ids, mask = padded([encoded[row] for row in rows])
+            ids = hidden(ids, mask, config.hidden, tokens.mask)
             state.seconds = before + time.monotonic() - began
             done = max(state.step / steps, state.seconds / (config.minutes * 60))
             total += _step(state, ids, mask, truth[torch.from_numpy(rows)], config, pace(config, done))
