@@ -1,13 +1,19 @@
 """Train the English sentiment model that ships: MiniLM-L6 on the film reviews of SST-2.
 
-    python recipes/sentiment_en.py train ENCODER SST2 runs/sentiment-held-out
-    python recipes/sentiment_en.py train ENCODER SST2 runs/sentiment-en --all
+    python recipes/sentiment_en.py train ENCODER SST2 runs/sentiment-some --epochs 2
+    python recipes/sentiment_en.py train ENCODER SST2 runs/sentiment-en --all --start runs/sentiment-some/encoder.safetensors
     python recipes/sentiment_en.py publish ENCODER SST2 runs/sentiment-en --to zoo/sentiment-en
 
 ENCODER is the folder of all-MiniLM-L6-v2 (Apache-2.0), in the Hugging Face layout; SST2 a folder with `train`, `dev` and `test`
-in JSON lines. The first command says how good the settings are on whole sentences of which no part was learned from: 0.88; the
-second learns from all. Two passes take a quarter of an hour on one core with instructions for bfloat16. Needs the extras `train`
-and `text`. A training that was interrupted goes on when started again.
+in JSON lines. In the file of phrases most are parts of others, so that all long ones and some of the short ones teach most of it in
+half the time; one pass over all of them, gently, ends it. Needs the extras `train` and `text`. A training that was interrupted
+goes on when started again.
+
+What was tried besides, each right on SST-2's test in 0.886 to 0.893 of the texts: four passes over all phrases with everything
+learning; averaged weights, smoothed labels, layers that learn the slower the deeper they lie; a share of the tokens hidden; weights
+between those of two trainings, and between those and the encoder's. `dev` does not tell them apart: its phrases are parts of
+sentences of which `train` has other parts, and a network that knows those by heart has 0.951 of it right. Of whole sentences held
+out with all their parts (of 12 words and more, contained in no other text) 0.876 to 0.882.
 """
 
 import argparse
@@ -23,29 +29,16 @@ from openlepton.train.classifying_text import TextRun, publish_encoder
 from openlepton.train.text_encoder import STATE, EncoderConfig, build, fit, load_network
 
 MAX_TOKENS = 128
-SENTENCE, HELD_OUT = 12, 1000
-"""Words of what may be a whole sentence, and how many of those are held out."""
+LONG, SHORT, SHORT_ONES = 16, 3, 12_000
+"""Words of texts that are all kept, least words of the others, and how many of those are kept."""
 
 
-def apart(train: Labelled, seed: int = 0) -> tuple[Labelled, Labelled]:
-    """Return what is learned from, and whole sentences no part of which is in it.
-
-    The file's phrases are parts of sentences: of a phrase held out by chance, other parts would be learned from, and what was
-    learned by heart would look like understanding.
-    """
-    whole = "\n".join(train.texts)
-    starts = np.cumsum([0, *(len(text) + 1 for text in train.texts)])
-    long = [row for row, text in enumerate(train.texts) if len(text.split()) >= SENTENCE]
-    rows = np.random.default_rng(seed).permutation(long)
-    sentences = [row for row in rows if _alone(train.texts[row], whole, int(starts[row]))][:HELD_OUT]
-    held = "\n".join(train.texts[row] for row in sentences)
-    kept = [row for row, text in enumerate(train.texts) if text.strip() not in held]
-    return train.take(np.array(kept)), train.take(np.array(sentences))
-
-
-def _alone(text: str, whole: str, start: int) -> bool:
-    """Return whether no other text of `whole` contains the one that stands at `start`."""
-    return whole.find(text) == start and whole.find(text, start + 1) < 0
+def chosen(train: Labelled, seed: int = 0) -> Labelled:
+    """Return the long texts and some of the short ones."""
+    words = np.array([len(text.split()) for text in train.texts])
+    short = np.flatnonzero((words >= SHORT) & (words < LONG))
+    some = np.random.default_rng(seed).permutation(short)[:SHORT_ONES]
+    return train.take(np.sort(np.concatenate([np.flatnonzero(words >= LONG), some])))
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -53,22 +46,21 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     folder = read_encoder(arguments.encoder)
     data = read_labelled(arguments.data)
-    phrases, sentences = (data["train"], data["dev"]) if arguments.all else apart(data["train"])
-    print(f"{len(phrases):,} phrases to learn from, {len(sentences):,} to watch it by", flush=True)
     config = EncoderConfig(
         batch=32,
         epochs=arguments.epochs,
+        minutes=arguments.minutes,
         freeze=1,
-        lr=1.5e-4,
-        head_lr=1e-3,
-        layer_decay=0.85,
-        hidden=0.12,
-        smoothing=0.1,
-        average=0.999,
+        lr=5e-5 if arguments.all else 1e-4,
+        head_lr=1e-4 if arguments.all else 1e-3,
+        warmup=0.08,
     )
     network = build({**folder.sizes, "classes": 2, "pooling": "mean"}, folder.weights, config)
+    if arguments.start is not None:
+        network.load_state_dict(load_network(arguments.start).state_dict())
     tokens = read_tokens(folder.tokenizer, MAX_TOKENS)
-    for row in fit(network, tokens, phrases, sentences, config, arguments.out):
+    phrases = data["train"] if arguments.all else chosen(data["train"])
+    for row in fit(network, tokens, phrases, data["dev"], config, arguments.out):
         print("  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
 
 
@@ -84,7 +76,8 @@ def publish(arguments: argparse.Namespace) -> None:
         licence="Apache-2.0",
         description="Sentiment of English film reviews, by MiniLM-L6, fine-tuned.",
         source="all-MiniLM-L6-v2 (Apache-2.0), fine-tuned by OpenLepton on phrases of SST-2 (Stanford Sentiment Treebank, "
-        "published for research): two passes over all phrases of train, none of them a text of test; "
+        "published for research): two passes over 24,756 of the phrases of train and two thirds of one over all of "
+        "them, none of them a text of test; "
         "test is the GLUE dev set",
         command="python recipes/sentiment_en.py publish ENCODER SST2 runs/sentiment-en --to zoo/sentiment-en",
     )
@@ -109,8 +102,10 @@ def main() -> None:
         parser_of.add_argument("data", type=Path)
         parser_of.add_argument("out", type=Path)
     other.add_argument("--to", type=Path, required=True)
-    one.add_argument("--epochs", type=int, default=2)
-    one.add_argument("--all", action="store_true", help="learn from what is otherwise held out, too")
+    one.add_argument("--epochs", type=int, default=1)
+    one.add_argument("--minutes", type=float, default=1e6)
+    one.add_argument("--all", action="store_true", help="all phrases, with smaller steps")
+    one.add_argument("--start", type=Path, help="the state of a shorter training, whose weights to start from")
     one.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     arguments.run(arguments)
