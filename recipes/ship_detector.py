@@ -30,7 +30,7 @@ LABELS = {"yolov5n-seg-nuclei": ("nucleus",), "unet-lite0-nuclei": ("background"
 DESCRIPTIONS = {
     "yolov5n-bccd": "YOLOv5n that counts blood cells on microscope images: platelets, red and white cells.",
     "yolov5n-roadsign": "YOLOv5n that finds crosswalk, speed limit and stop signs and traffic lights.",
-    "yolov5n-voc20": "YOLOv5n that finds the 20 classes of Pascal VOC, as well as 5,396 images teach it; yolox-nano-voc20 finds more.",
+    "yolov5n-voc20": "YOLOv5n that finds the 20 classes of Pascal VOC, as 5,396 images taught it; yolox-nano-voc20 finds more.",
     "yolov5n-seg-nuclei": "YOLOv5n with masks that outlines cell nuclei on microscope images, stained or fluorescent.",
     "unet-lite0-nuclei": "U-Net on EfficientNet-Lite0 telling background, cell nuclei and their boundaries apart, pixel for pixel.",
 }

@@ -22,6 +22,7 @@ _TRIES = 3
 _JOBS_TURN = 8
 _SHARE = 0.9  # of the time that is given: the rest is for the way back
 _DOUBT_S = 1.0  # between two items that are let through though they seem to take too long
+_LOOK_EVERY = 32  # lone items, one of which goes the way that was slower
 _MARGIN = 1.25  # by how much a wait may exceed what is expected of it
 
 log = logging.getLogger("openlepton.serve")
@@ -94,6 +95,28 @@ class _Pace:
         self.deviation_s += (abs(error) - self.deviation_s) / 4
 
 
+@dataclass
+class _Lone:
+    """Whether lone items are faster in all cores than in one, which depends on what else the machine does."""
+
+    times: dict[bool, float] = field(default_factory=dict)
+    turns: int = 0
+
+    def wide(self) -> bool:
+        """Return whether the next one is to have all cores: what was faster of late, and now and then the other, to see."""
+        self.turns += 1
+        for way in (True, False):
+            if way not in self.times:
+                return way
+        faster = self.times[True] < self.times[False]
+        return faster if self.turns % _LOOK_EVERY else not faster
+
+    def add(self, wide: bool, seconds: float) -> None:
+        """Take one more into account."""
+        known = self.times.get(wide, seconds)
+        self.times[wide] = known + (seconds - known) / 4
+
+
 class Scheduler:
     """Puts work before the workers; made for one event loop.
 
@@ -110,6 +133,7 @@ class Scheduler:
         self._running: dict[Line, list[_Ticket]] = {}
         self._expected_s = 0.0  # of all that waits
         self._paces: dict[str, _Pace] = {}
+        self._lone: dict[str, _Lone] = {}
         self.together: dict[str, int] = {}
         """How many items of a model may go to a worker at once; those of all others go one by one."""
         self._facts: Mapping[str, Any] = {}
@@ -247,8 +271,8 @@ class Scheduler:
             group = self._with(first, lane)
             for ticket in group:
                 self._leave(ticket)
-            wide = line.worker.wide and not self._queue and not self._running and len(group) == 1
-            self._give(line, group, wide=wide)
+            alone = line.worker.wide and not self._queue and not self._running and len(group) == 1
+            self._give(line, group, self._lone.setdefault(first.work.model, _Lone()) if alone else None)
 
     def _next(self) -> "tuple[OrderedDict[int, _Ticket], _Ticket, Line] | None":
         """Return what is to be done next, where it waits, and by whom; None if nobody is free for what there is."""
@@ -298,8 +322,9 @@ class Scheduler:
                     group.append(ticket)
         return group
 
-    def _give(self, line: Line, group: list[_Ticket], *, wide: bool) -> None:
+    def _give(self, line: Line, group: list[_Ticket], lone: _Lone | None) -> None:
         loop = asyncio.get_running_loop()
+        wide = lone is not None and lone.wide()
         now, work = loop.time(), group[0].work
         for ticket in group:
             ticket.begun = now
@@ -318,6 +343,8 @@ class Scheduler:
                     self._again(ticket)
             else:
                 self._take(group, reply)
+                if lone is not None and not any(reply.errors):
+                    lone.add(wide, reply.run_s)
                 if not work.extra.get("count", 1):  # the video is closed
                     self._bound.pop(work.extra["job"], None)
             self._dispatch()

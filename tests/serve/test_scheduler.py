@@ -19,7 +19,7 @@ from openlepton.errors import (
 from openlepton.serve import pace
 from openlepton.serve.child import Share
 from openlepton.serve.launch import Anew
-from openlepton.serve.scheduler import Scheduler, Work
+from openlepton.serve.scheduler import Scheduler, Work, _Lone
 from openlepton.serve.settings import Settings
 
 
@@ -293,8 +293,8 @@ def test_a_model_that_cannot_be_loaded_is_told_and_leaves_nobody_behind():
 
 CHOSEN = {
     1: "1 item at a time, 1 thread each, in 1 process",
-    2: "2 items at a time, 1 thread each, in 1 process; rather than 1 item at a time, 2 threads each, in 1 process",
-    3: "1 item at a time, 3 threads each, in 1 process; rather than 3 items at a time, 1 thread each, in 2 processes",
+    2: "2 items at a time, 1 thread each, in 2 processes; rather than 1 item at a time, 2 threads each, in 1 process",
+    3: "1 item at a time, 3 threads each, in 1 process; rather than 3 items at a time, 1 thread each, in 3 processes",
 }  # fmt: skip
 
 
@@ -308,7 +308,7 @@ def test_the_way_to_use_the_processor_is_measured_and_told(tmp_path, monkeypatch
         scheduler = Scheduler(Anew(EchoSetup(str(tmp_path / "log"))), Settings())
         await pace.settle(scheduler, None, lines.append, measure="echo")
         try:
-            assert scheduler.pool.size == 1
+            assert scheduler.pool.size == (2 if cores == 2 else 1)
             assert (await scheduler.submit(work("a"), 10)).body == b'{"echo": "a"}'
             return (tmp_path / "log").read_text().split()[1]
         finally:
@@ -318,6 +318,22 @@ def test_the_way_to_use_the_processor_is_measured_and_told(tmp_path, monkeypatch
     assert [line.split(" (")[0] for line in lines] == [said]
     rates = {2: "(echo: 200/s against 100/s)", 3: "(echo: 500/s against 300/s)"}
     assert rates.get(cores, "") in lines[0]
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_lone_items_go_the_way_that_was_faster_of_late(faster):
+    lone, ways = _Lone(), []
+
+    def work_on(count, faster):
+        for _ in range(count):
+            ways.append(lone.wide())
+            lone.add(ways[-1], 0.01 if ways[-1] == faster else 0.015)
+
+    work_on(64, faster)
+    assert ways[:2] == [True, False]  # both are tried at first
+    assert ways.count(not faster) == 3  # and the slower one every 32nd time
+    work_on(400, not faster)  # the machine has changed
+    assert ways[-16:].count(not faster) >= 15
 
 
 def test_an_error_of_a_worker_keeps_its_class_across_the_line():
