@@ -19,11 +19,10 @@ FILE_NAME = GRAPH
 _SETTINGS = {
     # What was checked as ONNX must not be taken for the engine's own format.
     "session.load_model_format": "ONNX",
-    # Idle workers spin for milliseconds by default: twice the processor time, and slower as soon as anything else runs.
-    "session.intra_op.spin_duration_us": "100",
 }
 
 
+_SPIN_US = 100  # by default milliseconds: twice the processor time, and slower as soon as anything else runs
 _SPLIT_ABOVE = 1 << 20  # bytes left over in a block above which they are given to another tensor, not lost
 _sharing = Lock()
 _shared = False
@@ -56,25 +55,31 @@ class OnnxRuntime:
     Args:
         folder: The model; its graph is verified, checked and then loaded.
         threads: How many threads one call uses; 0 for one on each core that this process may use, or what `OMP_NUM_THREADS` says.
+        spin_us: How long idle threads of a call stay awake for more, microseconds: longer makes a call that is alone on the
+            machine faster, and everything else slower.
         precision: Which of the model's ONNX graphs, where its card lists several; by default the most exact.
 
     Raises:
         ModelCorrupt: The file differs from its card.
         ModelFormatRefused: The file is more than a network, or not the network that the card says.
         ModelFailed: ONNX Runtime cannot load it.
-        UsageError: `threads` is negative, or there is no graph of that precision.
+        UsageError: `threads` or `spin_us` is negative, or there is no graph of that precision.
     """
 
-    def __init__(self, folder: ModelFolder, *, threads: int = 0, precision: Precision | None = None) -> None:
+    def __init__(
+        self, folder: ModelFolder, *, threads: int = 0, spin_us: int = _SPIN_US, precision: Precision | None = None
+    ) -> None:
         if threads < 0:
             raise UsageError(f"threads: expected 0 (one for each core) or more, got {threads}")
+        if spin_us < 0:
+            raise UsageError(f"spin_us: expected 0 or more, got {spin_us}")
         file = _file(folder.card, precision)
         where = str(folder.path / file)
         self._threads = threads or default_threads()
         data = folder.read(file)
         facts = check_onnx(data, where)
         self._ports = agree(facts.inputs, facts.outputs, folder.card, where)
-        self._session = _session(data, self._threads, where)
+        self._session = _session(data, self._threads, spin_us, where)
 
     @property
     def name(self) -> str:
@@ -124,7 +129,7 @@ def _file(card: ModelCard, precision: Precision | None) -> str:
     return form_of(card, "onnx", precision).files[0] if listed else FILE_NAME
 
 
-def _session(data: bytes, threads: int, where: str) -> Any:
+def _session(data: bytes, threads: int, spin_us: int, where: str) -> Any:
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -135,6 +140,7 @@ def _session(data: bytes, threads: int, where: str) -> Any:
     if _shared:
         options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 4  # errors come as exceptions
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_us))
     for key, value in _SETTINGS.items():
         options.add_session_config_entry(key, value)
     try:
