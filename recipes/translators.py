@@ -83,6 +83,7 @@ def train(data: Path, source: str, out: Path, minutes: float) -> None:
         epochs=1000,
         minutes=minutes,
         cooldown=0.4,
+        precision="float32",  # as what ships was trained
     )
     for row in fit(draw, dev, config, out, every_s=180):
         print(row, flush=True)

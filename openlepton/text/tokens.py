@@ -18,12 +18,6 @@ class Tokens:
     tokenizer: Any
     max_tokens: int
 
-    @property
-    def mask(self) -> int | None:
-        """The id that stands for a token that is hidden, as it was while the encoder was made; None where there is none."""
-        found: int | None = self.tokenizer.token_to_id("[MASK]")
-        return found
-
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, at most `max_tokens` of them, with those that mark its begin and its end."""
         seen = self.max_tokens * CHARACTERS_A_TOKEN

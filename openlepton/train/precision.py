@@ -34,7 +34,7 @@ def _has_bfloat16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
 
 
-def autocast(precision: Precision, device: torch.device | str = "cpu") -> torch.autocast:
-    """Return the context in which a network computes in `precision`, one of those that `choose_precision` returns."""
-    kind = torch.device(device).type
-    return torch.autocast(kind, TORCH[precision], enabled=precision != "float32")
+def autocast(wanted: Precision, device: torch.device | str = "cpu") -> torch.autocast:
+    """Return the context in which a network computes in what `wanted` means on `device`; raises as `choose_precision` does."""
+    precision = choose_precision(wanted, device)
+    return torch.autocast(torch.device(device).type, TORCH[precision], enabled=precision != "float32")

@@ -3,7 +3,6 @@
 The state of a training is one safetensors file, replaced in one step; `fit` goes on from it as if it had never stopped.
 """
 
-import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,10 +42,8 @@ class EncoderConfig:
         weight_decay: For matrices alone.
         layer_decay: Each layer learns at so much of the rate of the layer above it; the embeddings, below all, least.
         dropout: In the encoder and before its classifier, 0..1.
-        hidden: Share of the tokens that are hidden from the encoder while it learns, other ones at each step, 0..1.
         smoothing: Share of the probability that the loss spreads over all classes, 0..1.
         clip_norm: The longest gradient.
-        average: How much of the averaged weights, which are what is measured and kept, stays in each step; 0 for the last ones.
         precision: Of the arithmetic of training.
         seed: Of everything random.
     """
@@ -61,15 +58,13 @@ class EncoderConfig:
     weight_decay: float = 0.01
     layer_decay: float = 0.95
     dropout: float = 0.1
-    hidden: float = 0.0
     smoothing: float = 0.0
     clip_norm: float = 1.0
-    average: float = 0.0
     precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "precision", choose_precision(self.precision))
+        choose_precision(self.precision)  # raises
         for name in ("batch", "epochs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 1 or more, got {getattr(self, name)}")
@@ -78,7 +73,7 @@ class EncoderConfig:
         for name in ("lr", "head_lr", "clip_norm", "layer_decay", "minutes"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("warmup", "dropout", "hidden", "smoothing", "average"):
+        for name in ("warmup", "dropout", "smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 0 to less than 1, got {getattr(self, name)}")
 
@@ -89,7 +84,6 @@ class State:
 
     network: Bert
     optimizer: torch.optim.Optimizer
-    averaged: Bert
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -124,21 +118,6 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         ids[number, : len(row)] = row
         mask[number, : len(row)] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)
-
-
-def hidden(ids: Tensor, mask: Tensor, share: float, token: int | None) -> Tensor:
-    """Return `(B, T)` ids with a share of them, but not the first and the last of a text, taken at random, replaced by `token`.
-
-    Raises:
-        UsageError: The tokenizer has no token for it.
-    """
-    if not share:
-        return ids
-    if token is None:
-        raise UsageError("hidden: expected 0, as the tokenizer has no [MASK]")
-    inner = functional.pad(mask, (0, 1))[:, 1:] * mask  # all but the last token of each text
-    inner[:, 0] = 0
-    return torch.where((torch.rand(ids.shape) < share) & inner.bool(), token, ids)
 
 
 def make_optimizer(network: Bert, config: EncoderConfig) -> torch.optim.Optimizer:
@@ -198,16 +177,13 @@ def fit(
 ) -> Iterator[dict[str, float]]:
     """Train, and yield a row of figures at each checkpoint, which is in `out` by then; goes on from the one that is there.
 
-    When it has ended, `network` has the averaged weights.
-
     Raises:
         TrainingDiverged: The loss is not a finite number any more.
-        UsageError: Tokens are to be hidden, and the tokenizer has none to stand for them.
         CheckpointRefused: The state in `out` is damaged, or of another network.
     """
     path = out / STATE
     out.mkdir(parents=True, exist_ok=True)
-    state = State(network, make_optimizer(network, config), copy.deepcopy(network).eval().requires_grad_(False))
+    state = State(network, make_optimizer(network, config))
     if path.exists():
         load_state(path, state)
     encoded, seen = tokens.encode(train.texts), tokens.encode(dev.texts)
@@ -225,7 +201,6 @@ def fit(
             state.step += 1
             torch.manual_seed(config.seed * 1_000_003 + state.step)  # of dropout, so that it goes on as it would have
             ids, mask = padded([encoded[row] for row in rows])
-            ids = hidden(ids, mask, config.hidden, tokens.mask)
             state.seconds = before + time.monotonic() - began
             done = max(state.step / steps, state.seconds / (config.minutes * 60))
             total += _step(state, ids, mask, truth[torch.from_numpy(rows)], config, pace(config, done))
@@ -234,9 +209,7 @@ def fit(
                 yield _checkpoint(state, seen, dev, path, total / count, of_epoch)
                 last, total, count = time.monotonic(), 0.0, 0
             if done >= 1:
-                state.step = steps
-                break
-    network.load_state_dict(state.averaged.state_dict())
+                return
 
 
 def _step(state: State, ids: Tensor, mask: Tensor, truth: Tensor, config: EncoderConfig, share: float) -> float:
@@ -253,21 +226,13 @@ def _step(state: State, ids: Tensor, mask: Tensor, truth: Tensor, config: Encode
         group["lr"] = group["peak"] * share
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    _average(state, min(config.average, state.step / (state.step + 10)))
     return float(loss.detach())
-
-
-def _average(state: State, keep: float) -> None:
-    """Move the averaged weights towards those of this step; what is frozen has not moved."""
-    pairs = zip(state.averaged.parameters(), state.network.parameters(), strict=True)
-    averaged, network = zip(*((a, n.detach()) for a, n in pairs if n.requires_grad), strict=True)
-    torch._foreach_lerp_(averaged, network, 1 - keep)
 
 
 def _checkpoint(
     state: State, encoded: Sequence[Sequence[int]], dev: Labelled, path: Path, loss: float, of_epoch: int
 ) -> dict[str, float]:
-    logits = logits_of(state.averaged, encoded)
+    logits = logits_of(state.network, encoded)
     right = ((logits > 0) == dev.truth).all(1) if dev.truth.ndim == 2 else logits.argmax(1) == dev.truth
     row = {
         "step": state.step,
@@ -283,11 +248,7 @@ def _checkpoint(
 
 def save_state(path: Path, state: State) -> None:
     """Write `state` to `path` in one step."""
-    parts = {
-        "network": state.network.state_dict(),
-        "averaged": state.averaged.state_dict(),
-        "optimizer": optimizer_state(state.network, state.optimizer),
-    }
+    parts = {"network": state.network.state_dict(), "optimizer": optimizer_state(state.network, state.optimizer)}
     progress = {name: getattr(state, name) for name in ("step", "seconds", "history")}
     write_state(path, FORMAT, parts, asdict(state.network.config), progress)
 
@@ -302,7 +263,6 @@ def load_state(path: Path, state: State) -> None:
     if BertConfig(**stored.network) != state.network.config:
         raise CheckpointRefused(f"{path}: holds another network than the one asked for")
     state.network.load_state_dict(stored.part("network"))
-    state.averaged.load_state_dict(stored.part("averaged"))
     set_optimizer_state(state.network, state.optimizer, stored.part("optimizer"))
     for name, value in stored.progress.items():
         setattr(state, name, value)
@@ -312,5 +272,5 @@ def load_network(path: Path) -> Bert:
     """Return the network from the state `path` of a training."""
     stored = read_state(path, FORMAT)
     network = Bert(BertConfig(**stored.network))
-    network.load_state_dict(stored.part("averaged"))
+    network.load_state_dict(stored.part("network"))
     return network.eval()

@@ -71,7 +71,7 @@ class TranslateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "precision", choose_precision(self.precision))
+        choose_precision(self.precision)  # raises
         if self.batch_tokens < self.max_length:
             raise UsageError(f"batch_tokens: expected at least max_length ({self.max_length}), got {self.batch_tokens}")
         if not (self.lr > 0 and self.muon_lr > 0 and self.warmup >= 1 and self.epochs >= 1 and self.minutes > 0):

@@ -140,6 +140,8 @@ def test_a_runtime_says_what_it_is_and_cannot_be_changed(folder_of):
             setattr(runtime, name, 1)
     with pytest.raises(UsageError, match=r"threads: expected 0 \(one for each core\) or more, got -1"):
         OnnxRuntime(folder_of(detector()), threads=-1)
+    with pytest.raises(UsageError, match="spin_us: expected 0 or more"):
+        OnnxRuntime(folder_of(detector()), spin_us=-1)
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,7 @@ from openlepton.text.encode import Encoder  # noqa: E402
 from openlepton.text.labelled import read_labelled  # noqa: E402
 from openlepton.text.tokens import read_tokens  # noqa: E402
 from openlepton.train.classifying_text import TextRun, _Session, train_encoder  # noqa: E402
-from openlepton.train.states import read_state  # noqa: E402
-from openlepton.train.text_encoder import FORMAT, STATE, EncoderConfig, build, fit, load_network, logits_of  # noqa: E402
+from openlepton.train.text_encoder import STATE, EncoderConfig, build, fit, load_network, logits_of  # noqa: E402
 from openlepton.train.text_encoder import padded as pad  # noqa: E402
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "encoder"
@@ -172,7 +171,7 @@ def test_texts_of_like_length_go_together_and_are_padded_by_little():
 
 def test_a_training_that_was_interrupted_ends_as_it_would_have(data, tmp_path):
     found, splits = read_encoder(FIXTURE), read_labelled(data)
-    tokens, settings = read_tokens(found.tokenizer, 40), EncoderConfig(epochs=1, batch=32, average=0.5)
+    tokens, settings = read_tokens(found.tokenizer, 40), EncoderConfig(epochs=1, batch=32)
 
     def train(out, steps):
         network = build({**found.sizes, "classes": 2, "layers": 1}, found.weights, settings)
@@ -197,23 +196,6 @@ def test_a_training_that_was_interrupted_ends_as_it_would_have(data, tmp_path):
                 tmp_path / "whole",
             )
         )
-
-
-def test_averaged_weights_are_what_is_kept(data, tmp_path):
-    found, splits = read_encoder(FIXTURE), read_labelled(data)
-    some = splits["train"].take(np.arange(64))
-    settings = EncoderConfig(epochs=1, batch=32, average=0.5, warmup=0.0, precision="float32")
-    network = build({**found.sizes, "classes": 2, "layers": 1}, found.weights, settings)
-    start = network.classifier.weight.detach().clone()
-    (row,) = fit(network, read_tokens(found.tokenizer, 40), some, splits["dev"], settings, tmp_path)
-    assert row["step"] == 2
-    kept, last = load_network(tmp_path / STATE), read_state(tmp_path / STATE, FORMAT).part("network")
-    for name, value in network.state_dict().items():
-        assert torch.equal(kept.state_dict()[name], value), name
-    # the second and last step has a rate of 0: after the first, 1/11 of the way is left, after the second 1/6 of that
-    whole = last["classifier.weight"] - start
-    assert whole.abs().max() > 0
-    torch.testing.assert_close(network.classifier.weight - start, whole * (1 - 1 / 11 * 1 / 6), rtol=1e-4, atol=1e-7)
 
 
 def test_labels_need_not_exclude_each_other(tmp_path):
