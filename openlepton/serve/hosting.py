@@ -13,7 +13,6 @@ from openlepton.serve.answers import Site
 from openlepton.serve.app import Step, create_app
 from openlepton.serve.bodies import Held
 from openlepton.serve.catalog import ModelSetup, catalog
-from openlepton.serve.child import Setup
 from openlepton.serve.jobs import Jobs
 from openlepton.serve.launch import Anew, Copies, Launch
 from openlepton.serve.metrics import Metrics
@@ -68,13 +67,13 @@ def run(site: Site, routers: Sequence[APIRouter], title: str, start: Step, stop:
     return serve(app, site.settings, site.scheduler.drain, tell)
 
 
-def _launch(setup: Setup) -> Launch:
+def _launch(setup: ModelSetup) -> Launch:
     """Return how workers are started: as copies where that is known to be safe."""
     if sys.platform != "linux" or threading.active_count() > 1:
         return Anew(setup)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would not be copied
-    import openlepton.serve.models  # noqa: F401 - what the workers will need
     from openlepton.offline import import_onnxruntime
+    from openlepton.serve.models import ready  # and all that the workers will need
 
     import_onnxruntime()
-    return Copies(setup)
+    return Copies(setup, partial(ready, setup))

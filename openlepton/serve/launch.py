@@ -8,7 +8,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Protocol
 
@@ -68,9 +69,14 @@ class Copies:
 
     To be made while this process has a single thread, on systems that can copy processes; what the workers will need should
     have been imported. If the helper is lost, workers are started anew.
+
+    Args:
+        setup: Makes the handler of a worker that is started anew.
+        prepare: Called in the helper: returns the setup for its copies, which has done what they can share. It starts no
+            threads. If it fails, the copies use `setup`, and tell what is wrong.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, prepare: Callable[[], Setup] | None = None) -> None:
         self._anew = Anew(setup)
         self._lock = threading.Lock()
         self._line, theirs = socket.socketpair()
@@ -78,7 +84,7 @@ class Copies:
         gc.freeze()  # the collector would write to the memory that is shared
         if os.fork() == 0:
             self._line.close()
-            _copy_on_demand(theirs, setup)
+            _copy_on_demand(theirs, setup, prepare)
         theirs.close()
 
     def __call__(self, sockets: Sequence[socket.socket], share: Share) -> Process:
@@ -119,11 +125,17 @@ class _Copy:
             time.sleep(_POLL_S)
 
 
-def _copy_on_demand(line: socket.socket, setup: Setup) -> None:
+def _copy_on_demand(line: socket.socket, setup: Setup, prepare: Callable[[], Setup] | None) -> None:
     """Be the helper until the server closes the line; never return."""
     for polite in (signal.SIGINT, signal.SIGTERM):
         signal.signal(polite, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody must wait for those who end
+    if prepare is not None:
+        with suppress(Exception):
+            setup = prepare()
+        gc.collect()
+        gc.freeze()
+        child.trim()
     while True:
         asked, descriptors, *_ = socket.recv_fds(line, 4096, _MOST_LANES)
         if not asked:

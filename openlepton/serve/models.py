@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -39,16 +40,14 @@ _SAMPLE_TEXT = "A short sentence, as people write them."
 class Models:
     """Every model that a worker serves, and what it can do with them."""
 
-    def __init__(self, setup: ModelSetup, share: Share) -> None:
-        cv2.setNumThreads(1)  # the workers have the cores already
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        share_memory()
-        self._setup = setup
-        opened = [_open(name, share.threads, setup.limits) for name in setup.models]
+    def __init__(self, setup: ModelSetup, share: Share, ready: Mapping[str, Predictor[Any]] | None = None) -> None:
+        _quiet()
+        self._setup, ready = setup, ready or {}
+        opened = [ready.get(name) or _open(name, share.threads, setup.limits) for name in setup.models]
         self._names = {one.card.name: name for one, name in zip(opened, setup.models, strict=True)}
         self._predictors = {one.card.name: one for one in opened}
-        wide = partial(_open, threads=share.wide, limits=setup.limits, spin_us=_WIDE_SPIN_US)
-        self._wide = {name: wide(asked) for name, asked in self._names.items()} if share.wide > 1 else {}
+        self._threads_alone = share.wide
+        self._wide: dict[str, Predictor[Any]] = {}
         self._variant = lru_cache(_VARIANTS)(self._make)
         self._videos: dict[str, tuple[int, Iterator[Frame]]] = {}
         self._kinds: Mapping[str, Callable[[Mapping[str, Any], Sequence[bytes]], list[Outcome]]] = {
@@ -127,7 +126,7 @@ class Models:
     def _measure(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
         """Work on a sample for some seconds: how often that went."""
         name = head["model"]
-        predictor = self._wide[name] if head.get("wide") else self._predictors[name]
+        predictor = self._alone(name) if head.get("wide") else self._predictors[name]
         sample = [_sample(predictor)] * head.get("batch", 1)
         predictor.batch(sample)  # the first takes longer
         count, started = 0, time.perf_counter()
@@ -142,15 +141,24 @@ class Models:
 
     def _narrow(self, head: Mapping[str, Any], parts: Sequence[bytes]) -> list[Outcome]:
         """Give back what was made for items that are alone, as it is no faster."""
+        self._threads_alone = 0
         self._wide.clear()
         self._variant.cache_clear()
         trim()
         return [b"{}"] * len(parts)
 
+    def _alone(self, model: str) -> Predictor[Any]:
+        """Return the model as it works on an item that is alone, loaded when the first such item comes."""
+        if self._threads_alone <= 1:
+            return self._predictors[model]
+        if model not in self._wide:
+            name, limits = self._names[model], self._setup.limits
+            self._wide[model] = _open(name, self._threads_alone, limits, spin_us=_WIDE_SPIN_US)
+        return self._wide[model]
+
     def _make(self, model: str, options: Options, wide: bool) -> Predictor[Any]:
         """Return the model with other options around the same graph."""
-        loaded = self._wide.get(model) if wide else None
-        loaded = loaded or self._predictors[model]
+        loaded = self._alone(model) if wide else self._predictors[model]
         if not options:
             return loaded
         given: dict[str, Any] = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
@@ -159,6 +167,36 @@ class Models:
         if kept is not None:  # a translator has an engine of its own
             given["runtime"] = lambda folder: kept[folder.card.name] if isinstance(kept, Mapping) else kept
         return load(self._names[model], **given)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A setup whose models are loaded already, for copies of this process: they share the memory, and start at once."""
+
+    setup: ModelSetup
+    predictors: Mapping[str, Predictor[Any]]
+    """By what `load` calls them; each computes on its caller's thread."""
+
+    def __call__(self, share: Share) -> Models:
+        """Return the models for a worker; where it may use more threads than one, they are loaded anew."""
+        return Models(self.setup, share, self.predictors if share.threads == 1 else {})
+
+
+def ready(setup: ModelSetup) -> Ready:
+    """Load what can be copied with its process: all but translators, whose engine has threads of its own.
+
+    Raises:
+        OpenLeptonError: A model cannot be loaded.
+    """
+    _quiet()
+    names = [name for name in setup.models if find(name).card.task != "translate"]
+    return Ready(setup, {name: _open(name, 1, setup.limits) for name in names})
+
+
+def _quiet() -> None:
+    cv2.setNumThreads(1)  # the workers have the cores already
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    share_memory()
 
 
 def row(predictor: Predictor[Any], result: Any, source: str | None = None) -> bytes:

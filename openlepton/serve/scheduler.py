@@ -113,8 +113,11 @@ class _Lone:
 
     def add(self, wide: bool, seconds: float) -> None:
         """Take one more into account."""
-        known = self.times.get(wide, seconds)
-        self.times[wide] = known + (seconds - known) / 4
+        known, other = self.times.get(wide, seconds), self.times.get(not wide, math.inf)
+        share = (
+            1.0 if known > other else 0.25
+        )  # of what was slower the last look was long ago: it says nothing any more
+        self.times[wide] = known + share * (seconds - known)
 
 
 class Scheduler:

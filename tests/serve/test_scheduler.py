@@ -332,7 +332,7 @@ def test_lone_items_go_the_way_that_was_faster_of_late(faster):
     work_on(64, faster)
     assert ways[:2] == [True, False]  # both are tried at first
     assert ways.count(not faster) == 3  # and the slower one every 32nd time
-    work_on(400, not faster)  # the machine has changed
+    work_on(100, not faster)  # the machine has changed
     assert ways[-16:].count(not faster) >= 15
 
 
