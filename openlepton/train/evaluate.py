@@ -18,7 +18,9 @@ from openlepton.nets.export import Exportable
 from openlepton.ops.geometry import Frame
 from openlepton.predictor import Runtime
 from openlepton.results import Detections
+from openlepton.train.config import Precision
 from openlepton.train.passes import run_over
+from openlepton.train.precision import autocast
 from openlepton.vision.detect import Detect
 from openlepton.vision.segment import Segment
 
@@ -74,7 +76,7 @@ class NetworkRuntime:
     """
 
     def __init__(
-        self, network: Exportable, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32
+        self, network: Exportable, device: torch.device | str = "cpu", precision: Precision = "float32"
     ) -> None:
         if network.training:
             raise UsageError("network: expected one in evaluation mode (network.eval())")
@@ -83,10 +85,7 @@ class NetworkRuntime:
     def __call__(self, inputs: Any) -> Tensors:
         """Return the outputs by name, for `images (B,3,H,W)` float32 0..1 RGB."""
         images = torch.from_numpy(inputs["images"]).to(self._device)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32),
-        ):
+        with torch.inference_mode(), autocast(self._precision, self._device):
             outputs = self._network.decode(self._network.forward(images))
         values = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
         return {name: value.float().cpu().numpy() for name, value in zip(self._network.outputs, values, strict=True)}

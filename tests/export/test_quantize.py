@@ -159,7 +159,7 @@ def test_bfloat16_rounds_as_torch_does():
 
 
 def test_simulated_bfloat16_is_what_torch_computes_in_it():
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from openlepton.export.bfloat16 import simulated
     from openlepton.export.forms import Source
     from openlepton.images import read_image
@@ -169,7 +169,7 @@ def test_simulated_bfloat16_is_what_torch_computes_in_it():
     image = read_image(openlepton.export.write.PHOTOS / "astronaut.jpg")[:160, 160:320]
     images = [{"images": np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / 255}]
     network = Source(folder, (160, 160), ()).network().fused()
-    theirs = NetworkRuntime(network, precision=torch.bfloat16)(images[0])["scores"]
+    theirs = NetworkRuntime(network, precision="bfloat16")(images[0])["scores"]
     exact, ours = (
         quantize._outputs(graph, images)[0]["scores"]
         for graph in (folder.read("model.onnx"), simulated(folder.read("model.onnx")))
