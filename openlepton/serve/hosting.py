@@ -8,6 +8,7 @@ from functools import partial
 
 from fastapi import APIRouter
 
+from openlepton.runtimes.cores import usable_cores
 from openlepton.serve import job_addresses, open_inference, pace, predictions
 from openlepton.serve.answers import Site
 from openlepton.serve.app import Step, create_app
@@ -41,7 +42,7 @@ def serve_models(names: Sequence[str], settings: Settings, tell: Tell) -> int:
         OpenLeptonError: Something keeps the server from starting.
     """
     models = catalog(names)
-    launch = _launch(ModelSetup(models.names, settings.limits, settings.jobs))
+    launch = _launch(ModelSetup(models.names, settings.limits, settings.jobs), settings.workers)
     site = site_of(launch, settings)
     texts = [card.name for card in models.cards.values() if card.task in TEXT]
     images = [name for name in models.cards if name not in texts]
@@ -67,7 +68,7 @@ def run(site: Site, routers: Sequence[APIRouter], title: str, start: Step, stop:
     return serve(app, site.settings, site.scheduler.drain, tell)
 
 
-def _launch(setup: ModelSetup) -> Launch:
+def _launch(setup: ModelSetup, workers: int | None) -> Launch:
     """Return how workers are started: as copies where that is known to be safe."""
     if sys.platform != "linux" or threading.active_count() > 1:
         return Anew(setup)
@@ -76,4 +77,5 @@ def _launch(setup: ModelSetup) -> Launch:
     from openlepton.serve.models import ready  # and all that the workers will need
 
     import_onnxruntime()
-    return Copies(setup, partial(ready, setup))
+    one_thread = workers is None or usable_cores() < 2 * workers  # each, as `pace` will say; others have to load anew
+    return Copies(setup, partial(ready, setup) if one_thread else None)
