@@ -202,9 +202,17 @@ class Yolox(nn.Module):
         Args:
             images: `(B, 3, H, W)` RGB, 0 to 1; `multiple` divides H and W.
         """
+        return self.levels(*self.features(images))
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the backbone gives at strides 8, 16 and 32, each with twice the channels of the one before."""
         c3 = self.dark3(self.dark2(self.stem(images)))
         c4 = self.dark4(c3)
-        p5 = self.lateral5(self.dark5(c4))
+        return c3, c4, self.dark5(c4)
+
+    def levels(self, c3: Tensor, c4: Tensor, c5: Tensor) -> list[Tensor]:
+        """Return raw maps for every stride, as `forward` does, of what the backbone gave."""
+        p5 = self.lateral5(c5)
         p4 = self.lateral4(self.down4(torch.cat((_twice(p5), c4), 1)))
         n3 = self.down3(torch.cat((_twice(p4), c3), 1))
         n4 = self.up4(torch.cat((self.stride3(n3), p4), 1))

@@ -1,10 +1,11 @@
-"""The arithmetic of the recipe of the default detector: published kernels, the teacher's part of the loss, the average."""
+"""The arithmetic of the recipes of the default detector: published kernels, the teacher's part, the average, the joins."""
 
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from openlepton.nets import yolox
@@ -21,7 +22,7 @@ def recipes(monkeypatch):
     import yolox_nano
 
     yield voc20, yolox_nano
-    for name in ("voc20", "yolox_nano", "train_detectors"):
+    for name in ("voc20_composite", "voc20_yolov5", "voc20", "yolox_nano", "train_detectors"):
         sys.modules.pop(name, None)
 
 
@@ -63,3 +64,29 @@ def test_the_average_goes_from_the_start_towards_every_end(recipes):
     start, ends = {"a": torch.tensor([1.0, 2.0])}, [{"a": torch.tensor([3.0, 2.0])}, {"a": torch.tensor([1.0, 6.0])}]
     assert recipes[0].between(start, ends, 0.25)["a"].tolist() == [1.5, 3.0]
     assert start["a"].tolist() == [1, 2]
+
+
+def test_a_joined_network_begins_as_its_teacher_and_what_it_learns_is_all_of_its_state(recipes):
+    import voc20_composite
+
+    torch.manual_seed(0)
+    teacher, images = yolox.build("nano", 3).eval(), torch.rand(2, 3, 64, 96)
+    network = voc20_composite.Joined(teacher, 0.5)
+    network.standardise([images, images.flip(0)])
+    with torch.no_grad():
+        ours, theirs = network.train()(images)
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
+        for value in network.feeds.parameters():
+            nn.init.normal_(value, std=3.0)
+        ours, again = network(images)
+    for a, b, c in zip(ours, theirs, again, strict=True):
+        assert (b - c).abs().max() < 0.01 * (a - b).abs().max()  # the teacher is what it was
+    assert network.state_dict().keys() - teacher.state_dict().keys() == {
+        f"{part}.{index}.{name}"
+        for index in range(3)
+        for part, names in (
+            ("feeds", ("weight", "bias")),
+            ("norms", ("running_mean", "running_var", "num_batches_tracked")),
+        )
+        for name in names
+    }
