@@ -1,4 +1,4 @@
-"""Does `yolox-nano-voc20` gain from a second backbone that knows ImageNet (CBNet, arXiv:1909.03625)? Little, at three times the cost.
+"""Does `yolox-nano-voc20` gain from a second backbone, of ImageNet (CBNet, arXiv:1909.03625)? Little, for three times the work.
 
     python recipes/voc20_composite.py VOC20 runs/voc20-composite.safetensors
 
