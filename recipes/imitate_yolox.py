@@ -139,12 +139,12 @@ def _through(network: yolov5.Yolov5, images: Tensor, maps: dict[int, Tensor], *,
 
 def distance(found: dict[int, Tensor], wanted: dict[int, Tensor]) -> dict[int, Tensor]:
     """Return, for each layer, the mean squared difference over the variance of the wanted channels, weighted alike."""
-    apart = {}
-    for index, x in found.items():
-        y = wanted[index]
+    distances = {}
+    for index, map_ in found.items():
+        x, y = map_.float(), wanted[index].float()
         spread = y.var((0, 2, 3))
-        apart[index] = ((x - y).square().mean((0, 2, 3)) / (spread + spread.mean() * 0.1)).mean()
-    return apart
+        distances[index] = ((x - y).square().mean((0, 2, 3)) / (spread + spread.mean() * 0.1)).mean()
+    return distances
 
 
 def imitate(network: yolov5.Yolov5, teacher: yolox.Yolox, config: TrainConfig, *, still: int = 0) -> Iterator[None]:
@@ -174,8 +174,8 @@ def imitate(network: yolov5.Yolov5, teacher: yolox.Yolox, config: TrainConfig, *
         ):
             images = torch.from_numpy(batch.images).float().div_(255).contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
-                wanted = {index: y.float() for index, y in given(teacher, images).items()}
-                found = {index: x.float() for index, x in run(network, images, wanted).items()}
+                wanted = given(teacher, images)
+                found = run(network, images, wanted)
             if still:
                 found = {index: x for index, x in found.items() if index not in NEAR}
             losses = distance(found, wanted)

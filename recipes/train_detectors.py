@@ -53,6 +53,16 @@ SHORT = TrainConfig(
 )
 # Few images: smaller batches make more steps. Cells have no upside.
 BCCD = replace(SHORT, batch=8, nominal_batch=8, lr=1.5e-3, augment=replace(PRESETS["low"], flipud=0.5))
+VOC20 = replace(
+    SHORT,
+    name="yolov5n-voc20",
+    freeze="5",
+    warmup_epochs=0.2,
+    ema_decay=0.999,
+    cache_mb=2600,
+    precision="bfloat16",
+    threads=2,
+)
 RECIPES = {
     # Traffic lights are small: at 320 pixels their AP50 was 0.29, at 448 without any training there 0.43. The first layers
     # know COCO already, by imitation (recipes/imitate_yolox.py): they stay, which also makes an epoch a third shorter.
@@ -84,37 +94,8 @@ RECIPES = {
     ),
     # The body knows COCO already, by imitation (recipes/imitate_yolox.py), and its first layers stay. With
     # the whole backbone standing still AP50 was 0.198 after three epochs. Small images first, for they are seen twice as fast.
-    "voc20-320": replace(
-        SHORT,
-        name="yolov5n-voc20",
-        epochs=24,
-        freeze="5",
-        lr=1e-3,
-        final_lr=0.1,
-        warmup_bias_lr=1e-3,
-        warmup_epochs=0.2,
-        evaluate_every=4,
-        ema_decay=0.999,
-        cache_mb=2600,
-        precision="bfloat16",
-        threads=2,
-    ),
-    "voc20-416": replace(
-        SHORT,
-        name="yolov5n-voc20",
-        size=416,
-        epochs=8,
-        freeze="5",
-        lr=3e-4,
-        warmup_bias_lr=3e-4,
-        warmup_epochs=0.2,
-        closing_epochs=5,
-        evaluate_every=2,
-        ema_decay=0.999,
-        cache_mb=2600,
-        precision="bfloat16",
-        threads=2,
-    ),
+    "voc20-320": replace(VOC20, epochs=24, lr=1e-3, final_lr=0.1, warmup_bias_lr=1e-3, evaluate_every=4),
+    "voc20-416": replace(VOC20, size=416, epochs=8, lr=3e-4, warmup_bias_lr=3e-4, closing_epochs=5),
     "bccd": replace(BCCD, name="yolov5n-bccd", epochs=60, closing_epochs=8),
     # Masks from instance ids; what blood cells taught the body is worth some ten epochs.
     "nuclei": replace(

@@ -56,7 +56,7 @@ class Joined(Taught):
 
     def __init__(self, teacher: yolox.Yolox, teaching: float) -> None:
         super().__init__(teacher, teaching)
-        self._trunks = trunks()  # in a tuple they are no part of the network
+        self._trunks = tuple(trunk.eval() for trunk in trunks())  # in a tuple they are no part of the network
         own = [int(channels * teacher.config.width) for channels in (256, 512, 1024)]
         self.norms = nn.ModuleList(nn.BatchNorm2d(width, affine=False) for width in WIDTHS)
         self.feeds = nn.ModuleList(nn.Conv2d(cin, cout, 1) for cin, cout in zip(WIDTHS, own, strict=True))
@@ -67,7 +67,7 @@ class Joined(Taught):
         """Return the other backbone's maps of images, at strides 8, 16 and 32."""
         maps = []
         for trunk in self._trunks:
-            x = trunk.eval()(x)
+            x = trunk(x)
             maps.append(x)
         return maps
 

@@ -40,10 +40,10 @@ _SAMPLE_TEXT = "A short sentence, as people write them."
 class Models:
     """Every model that a worker serves, and what it can do with them."""
 
-    def __init__(self, setup: ModelSetup, share: Share, ready: Mapping[str, Predictor[Any]] | None = None) -> None:
-        _quiet()
-        self._setup, ready = setup, ready or {}
-        opened = [ready.get(name) or _open(name, share.threads, setup.limits) for name in setup.models]
+    def __init__(self, setup: ModelSetup, share: Share, loaded: Mapping[str, Predictor[Any]] | None = None) -> None:
+        _set_up_process()
+        self._setup, loaded = setup, loaded or {}
+        opened = [loaded.get(name) or _open(name, share.threads, setup.limits) for name in setup.models]
         self._names = {one.card.name: name for one, name in zip(opened, setup.models, strict=True)}
         self._predictors = {one.card.name: one for one in opened}
         self._threads_alone = share.wide
@@ -148,12 +148,19 @@ class Models:
         return [b"{}"] * len(parts)
 
     def _alone(self, model: str) -> Predictor[Any]:
-        """Return the model as it works on an item that is alone, loaded when the first such item comes."""
+        """Return the model as it works on an item that is alone, loaded when the first such item comes.
+
+        If its files have gone since, or are another model's, it works on such items as on others.
+        """
+        usual = self._predictors[model]
         if self._threads_alone <= 1:
-            return self._predictors[model]
+            return usual
         if model not in self._wide:
-            name, limits = self._names[model], self._setup.limits
-            self._wide[model] = _open(name, self._threads_alone, limits, spin_us=_WIDE_SPIN_US)
+            try:
+                wide = _open(self._names[model], self._threads_alone, self._setup.limits, spin_us=_WIDE_SPIN_US)
+            except OpenLeptonError:
+                wide = usual
+            self._wide[model] = wide if wide.card == usual.card else usual
         return self._wide[model]
 
     def _make(self, model: str, options: Options, wide: bool) -> Predictor[Any]:
@@ -188,12 +195,12 @@ def ready(setup: ModelSetup) -> Ready:
     Raises:
         OpenLeptonError: A model cannot be loaded.
     """
-    _quiet()
+    _set_up_process()
     names = [name for name in setup.models if find(name).card.task != "translate"]
     return Ready(setup, {name: _open(name, 1, setup.limits) for name in names})
 
 
-def _quiet() -> None:
+def _set_up_process() -> None:
     cv2.setNumThreads(1)  # the workers have the cores already
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     share_memory()
